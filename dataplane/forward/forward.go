@@ -1,0 +1,52 @@
+// Package forward holds the modes: what changes in a packet on its way to a server and back. A mode decides nothing; it is
+// handed a parsed packet and a Hop that says what to write, and either writes all of it or leaves the packet as it came.
+//
+//	mode := forward.Modes[lb.NAT]
+//	if r := mode.ToServer(&packet, &hop); r != reason.None { ... }
+package forward
+
+import (
+	"weir/dataplane/packet"
+	"weir/dataplane/reason"
+	"weir/lb"
+)
+
+// Path is how the next station is reached: which interface, which MAC addresses, and what fits.
+type Path struct {
+	Iface  int     // index into the director's interfaces
+	DstMAC [6]byte // the next hop's
+	SrcMAC [6]byte // the interface's own
+	Source lb.Addr // TUN: the outer source, the address the kernel would use
+	MTU    int     // bytes of IP packet that fit
+}
+
+// Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
+// server's path: nothing in it depends on the packet.
+type Hop struct {
+	Path   *Path
+	To     packet.Endpoints // NAT, FULLNAT: what to write
+	Server lb.Addr          // TUN: the outer destination
+	ID     uint16           // TUN: outer identification, for packets that may be fragmented on their way
+}
+
+// Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.
+type Mode interface {
+	// ToServer rewrites a client's packet for its server.
+	ToServer(p *packet.Packet, h *Hop) reason.Reason
+	// ToClient rewrites a server's answer for the client.
+	ToClient(p *packet.Packet, h *Hop) reason.Reason
+}
+
+// Modes are all modes by their lb.Mode; nil where a packet never passes one (lb.Local).
+var Modes = [...]Mode{lb.DR: dr{}, lb.NAT: nat{}, lb.FULLNAT: nat{}, lb.TUN: tun{}, lb.Local: nil}
+
+// admit refuses what a router refuses: a TTL that ends here (RFC 1812 5.3.1), a packet that does not fit the path.
+func admit(p *packet.Packet, path *Path, overhead int) reason.Reason {
+	if p.IP().TTL() <= 1 {
+		return reason.TTLExceeded
+	}
+	if p.End-p.L3+overhead > path.MTU {
+		return reason.TooBig
+	}
+	return reason.None
+}

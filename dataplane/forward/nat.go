@@ -1,0 +1,23 @@
+package forward
+
+import (
+	"weir/dataplane/packet"
+	"weir/dataplane/reason"
+)
+
+// nat is network address translation, in both its kinds: NAT writes the server's end only, FULLNAT both ends. Which, is in
+// the Hop: an end that is not to change is zero there.
+type nat struct{}
+
+func (nat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
+func (nat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
+
+func translate(p *packet.Packet, h *Hop) reason.Reason {
+	if r := admit(p, h.Path, 0); r != reason.None {
+		return r
+	}
+	p.IP().DecrementTTL()
+	p.TranslateIPv4(h.To)
+	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	return reason.None
+}

@@ -1,0 +1,74 @@
+package packet
+
+import "encoding/binary"
+
+// IPv4 is a view on an IPv4 packet whose header has been checked (RFC 791 section 3.1).
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	|Version|  IHL  |Type of Service|          Total Length         |
+//	|         Identification        |Flags|      Fragment Offset    |
+//	|  Time to Live |    Protocol   |         Header Checksum       |
+//	|                       Source Address                          |
+//	|                    Destination Address                        |
+type IPv4 []byte
+
+// DF is the don't-fragment bit in the flags word.
+const DF = 0x4000
+
+func (b IPv4) HeaderLen() int       { return int(b[0]&0xf) * 4 }
+func (b IPv4) TOS() uint8           { return b[1] }
+func (b IPv4) TotalLen() int        { return int(binary.BigEndian.Uint16(b[2:4])) }
+func (b IPv4) ID() uint16           { return binary.BigEndian.Uint16(b[4:6]) }
+func (b IPv4) DontFragment() bool   { return binary.BigEndian.Uint16(b[6:8])&DF != 0 }
+func (b IPv4) TTL() uint8           { return b[8] }
+func (b IPv4) Protocol() uint8      { return b[9] }
+func (b IPv4) Checksum() uint16     { return binary.BigEndian.Uint16(b[10:12]) }
+func (b IPv4) Src() uint32          { return binary.BigEndian.Uint32(b[12:16]) }
+func (b IPv4) Dst() uint32          { return binary.BigEndian.Uint32(b[16:20]) }
+func (b IPv4) setChecksum(c uint16) { binary.BigEndian.PutUint16(b[10:12], c) }
+
+// DecrementTTL takes one off the TTL, which must be above 0, as a router does (RFC 1812 5.3.1).
+func (b IPv4) DecrementTTL() {
+	old := binary.BigEndian.Uint16(b[8:10])
+	b[8]--
+	b.setChecksum(Update16(b.Checksum(), old, old-0x100))
+}
+
+// SetSrc writes the source address and keeps the header checksum right.
+func (b IPv4) SetSrc(a uint32) {
+	b.setChecksum(Update32(b.Checksum(), b.Src(), a))
+	binary.BigEndian.PutUint32(b[12:16], a)
+}
+
+// SetDst writes the destination address and keeps the header checksum right.
+func (b IPv4) SetDst(a uint32) {
+	b.setChecksum(Update32(b.Checksum(), b.Dst(), a))
+	binary.BigEndian.PutUint32(b[16:20], a)
+}
+
+// IPv4Fields is what PutIPv4 writes; version 4, no options, no fragment.
+type IPv4Fields struct {
+	TOS, TTL, Protocol uint8
+	TotalLen, ID       uint16
+	DF                 bool
+	Src, Dst           uint32
+}
+
+// PutIPv4 writes a 20-byte header with its checksum to b.
+func PutIPv4(b []byte, f IPv4Fields) {
+	b = b[:IPv4MinLen]
+	b[0], b[1] = 0x45, f.TOS
+	binary.BigEndian.PutUint16(b[2:4], f.TotalLen)
+	binary.BigEndian.PutUint16(b[4:6], f.ID)
+	var flags uint16
+	if f.DF {
+		flags = DF
+	}
+	binary.BigEndian.PutUint16(b[6:8], flags)
+	b[8], b[9] = f.TTL, f.Protocol
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint32(b[12:16], f.Src)
+	binary.BigEndian.PutUint32(b[16:20], f.Dst)
+	binary.BigEndian.PutUint16(b[10:12], Checksum(b))
+}

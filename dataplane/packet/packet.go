@@ -1,0 +1,153 @@
+// Package packet is a view on a frame: where its headers are and which flow it belongs to. Parsing allocates nothing, copies
+// nothing and believes no length it has not checked against the bytes at hand.
+//
+//	var p packet.Packet
+//	if r := p.Parse(buf, off, end); r != reason.None { ... }
+//	p.Flow; p.IP(); p.L4()
+package packet
+
+import (
+	"encoding/binary"
+
+	"weir/dataplane/reason"
+	"weir/lb"
+)
+
+// EtherTypes (IEEE 802, as listed by IANA).
+const (
+	EtherIPv4  = 0x0800
+	EtherIPv6  = 0x86dd
+	EtherVLAN  = 0x8100 // 802.1Q
+	EtherQinQ  = 0x88a8 // 802.1ad
+	EtherLen   = 14
+	VLANLen    = 4
+	maxVLANs   = 2
+	IPv4MinLen = 20
+	UDPLen     = 8
+	TCPMinLen  = 20
+)
+
+// TCP flags (RFC 9293 section 3.1).
+const (
+	FIN = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+	URG
+)
+
+// Packet is a parsed frame. Offsets count from the start of Buf, so that a header can be prepended in front of Off.
+// It is a worker's scratch: valid until the frame it looks at is sent or dropped.
+type Packet struct {
+	Buf      []byte
+	Off      int // the Ethernet header
+	L3       int // the IP header
+	L4       int // the TCP or UDP header
+	End      int // one past the last byte of the IP packet; Ethernet padding is behind it
+	Flow     lb.Flow
+	TCPFlags uint8
+}
+
+// Parse looks at the frame Buf[off:end]. Anything but None leaves only Buf, Off and what was reached before valid.
+//
+// Steer has checked much of this already, but a worker must stand on its own: frames also come from tests, captures and
+// whatever a changed BPF program lets through.
+func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
+	p.Buf, p.Off, p.End = buf, off, end
+	b := buf[off:end:end]
+	if len(b) < EtherLen {
+		return reason.Truncated
+	}
+	l3 := EtherLen
+	etherType := binary.BigEndian.Uint16(b[12:14])
+	for range maxVLANs {
+		if etherType != EtherVLAN && etherType != EtherQinQ {
+			break
+		}
+		if len(b) < l3+VLANLen {
+			return reason.Truncated
+		}
+		etherType = binary.BigEndian.Uint16(b[l3+2 : l3+4])
+		l3 += VLANLen
+	}
+	p.L3 = off + l3
+	if etherType != EtherIPv4 {
+		return reason.NotIP
+	}
+	return p.parseIPv4(b[l3:])
+}
+
+func (p *Packet) parseIPv4(b []byte) reason.Reason {
+	if len(b) < IPv4MinLen {
+		return reason.Truncated
+	}
+	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:4]))
+	// A header length below 20 would let L4 ports be read from the addresses; a total length beyond the frame would let
+	// a checksum or a copy run into the next frame of the UMEM.
+	if b[0]>>4 != 4 || header < IPv4MinLen || total < header || header > len(b) {
+		return reason.BadIPHeader
+	}
+	if total > len(b) {
+		return reason.Truncated
+	}
+	b = b[:total]
+	p.End = p.L3 + total
+	p.L4 = p.L3 + header
+	p.Flow.Src = lb.AddrFrom4(binary.BigEndian.Uint32(b[12:16]))
+	p.Flow.Dst = lb.AddrFrom4(binary.BigEndian.Uint32(b[16:20]))
+	p.Flow.Proto = lb.Proto(b[9])
+	// More-fragments or an offset: only the first one carries ports.
+	if binary.BigEndian.Uint16(b[6:8])&0x3fff != 0 {
+		return reason.Fragment
+	}
+	return p.parseL4(b[header:])
+}
+
+func (p *Packet) parseL4(b []byte) reason.Reason {
+	switch p.Flow.Proto {
+	case lb.TCP:
+		if len(b) < TCPMinLen {
+			return reason.Truncated
+		}
+		if h := int(b[12]>>4) * 4; h < TCPMinLen || h > len(b) {
+			return reason.BadL4Header
+		}
+		p.TCPFlags = b[13]
+	case lb.UDP:
+		if len(b) < UDPLen {
+			return reason.Truncated
+		}
+		if n := int(binary.BigEndian.Uint16(b[4:6])); n < UDPLen || n > len(b) {
+			return reason.BadL4Header
+		}
+		p.TCPFlags = 0
+	default:
+		return reason.NotL4
+	}
+	p.Flow.SrcPort = binary.BigEndian.Uint16(b[0:2])
+	p.Flow.DstPort = binary.BigEndian.Uint16(b[2:4])
+	return reason.None
+}
+
+// Ethernet returns the frame from its first byte up to the IP header: addresses, tags, EtherType.
+func (p *Packet) Ethernet() []byte { return p.Buf[p.Off:p.L3:p.L3] }
+
+// IP returns the packet from its IP header on.
+func (p *Packet) IP() IPv4 { return IPv4(p.Buf[p.L3:p.End:p.End]) }
+
+// L4Bytes returns the packet from its TCP or UDP header on.
+func (p *Packet) L4Bytes() []byte { return p.Buf[p.L4:p.End:p.End] }
+
+// SetMACs writes the Ethernet addresses.
+func (p *Packet) SetMACs(dst, src [6]byte) {
+	e := p.Buf[p.Off : p.Off+12]
+	copy(e[0:6], dst[:])
+	copy(e[6:12], src[:])
+}
+
+// SrcMAC returns the address of whoever put the frame on the wire last.
+func (p *Packet) SrcMAC() [6]byte { return [6]byte(p.Buf[p.Off+6 : p.Off+12]) }
+
+// DstMAC returns the address the frame was sent to.
+func (p *Packet) DstMAC() [6]byte { return [6]byte(p.Buf[p.Off : p.Off+6]) }

@@ -1,0 +1,71 @@
+// Package reason names what can become of a packet that is not forwarded. A packet is not an error: who stops one returns a
+// Reason, and the counter of that name is its log line.
+package reason
+
+// Reason says why a packet was not forwarded. The zero value, None, means it may go on.
+type Reason uint8
+
+const (
+	None Reason = iota
+
+	// Malformed: what the bytes themselves forbid.
+	Truncated   // ends inside a header
+	BadIPHeader // version, header length or total length impossible (RFC 791)
+	BadL4Header // TCP data offset or UDP length impossible (RFC 9293, RFC 768)
+
+	// Not weir's: goes on to the kernel.
+	NotIP        // neither IPv4 nor IPv6 behind the tags
+	NotL4        // a protocol weir does not balance
+	Fragment     // a fragment of an IP datagram
+	NoService    // no connection and no service
+	NoConnection // no connection and not the start of one
+	LocalServer  // its server is the director itself
+
+	// Refused or lost.
+	NoServer          // the scheduler has no server for it: all at weight 0 or overloaded
+	ServerRemoved     // its connection's server is no longer configured
+	ServerUnreachable // no route, or the neighbour does not answer
+	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
+	TooBig            // does not fit the path's MTU
+	TableFull         // connection table at its capacity
+	PortsExhausted    // FULLNAT: no local port left towards the server
+	ReplyConflict     // another connection already owns the server's answers of this one
+	NoTxRoom          // the out queue had no free frame or no room in its ring
+	HostRefused       // the host path was full or over its rate
+
+	Count // how many there are
+)
+
+// names are stable: they are label values in metrics.
+var names = [Count]string{
+	None:              "none",
+	Truncated:         "truncated",
+	BadIPHeader:       "bad-ip-header",
+	BadL4Header:       "bad-l4-header",
+	NotIP:             "not-ip",
+	NotL4:             "not-l4",
+	Fragment:          "fragment",
+	NoService:         "no-service",
+	NoConnection:      "no-connection",
+	LocalServer:       "local-server",
+	NoServer:          "no-server",
+	ServerRemoved:     "server-removed",
+	ServerUnreachable: "server-unreachable",
+	TTLExceeded:       "ttl-exceeded",
+	TooBig:            "too-big",
+	TableFull:         "table-full",
+	PortsExhausted:    "ports-exhausted",
+	ReplyConflict:     "reply-conflict",
+	NoTxRoom:          "no-tx-room",
+	HostRefused:       "host-refused",
+}
+
+func (r Reason) String() string {
+	if r < Count {
+		return names[r]
+	}
+	return "unknown"
+}
+
+// ToHost reports whether a packet with this reason is given back to the kernel rather than dropped.
+func (r Reason) ToHost() bool { return r >= NotIP && r <= LocalServer }
