@@ -1,0 +1,49 @@
+package sched
+
+import "weir/lb"
+
+// open holds the servers that have weight, laid side by side for the schedulers that look at every server for a pick.
+// It is embedded by them and is their Update.
+type open struct{ servers []candidate }
+
+// candidate is 16 bytes plus the way back to the server: 1,000 of them and their loads fit a second-level cache.
+type candidate struct {
+	load   *lb.Load
+	weight int64
+	server *Server
+}
+
+func (o *open) Update(l *List) {
+	clear(o.servers)
+	o.servers = o.servers[:0]
+	for _, c := range l.Servers {
+		if c.Weight > 0 {
+			o.servers = append(o.servers, candidate{load: c.Load, weight: int64(c.Weight), server: c})
+		}
+	}
+}
+
+// overhead is how IPVS weighs connections: an active one counts as 256 inactive (kernel ip_vs_dest_conn_overhead).
+func overhead(l *lb.Load) int64 {
+	return int64(l.Active.Load())<<8 + int64(l.Inactive.Load())
+}
+
+// leastLoaded returns the candidate with the smallest overhead for its weight, of level ones the first; nil: none is below its
+// threshold. h1*w2 > h2*w1 stands for h1/w1 > h2/w2.
+func (o *open) leastLoaded() *Server {
+	var least *candidate
+	var lowest int64
+	for i := range o.servers {
+		c := &o.servers[i]
+		if c.load.Overloaded.Load() {
+			continue
+		}
+		if h := overhead(c.load); least == nil || lowest*c.weight > h*least.weight {
+			least, lowest = c, h
+		}
+	}
+	if least == nil {
+		return nil
+	}
+	return least.server
+}
