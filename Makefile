@@ -1,0 +1,59 @@
+# weir: a layer-4 load balancer on AF_XDP. `make help` lists the commands.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GO      ?= go
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 5m
+
+# Packages whose state is shared between goroutines: these also run under the race detector.
+RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
+
+.PHONY: help build demo test check generate bench fuzz install deps fuzz-short clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+build: ## build bin/weir and bin/weirlab
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+demo: deps build ## real HTTP and UDP through AF_XDP in every mode, in network namespaces (root, under a minute)
+	@bin/weirlab demo
+
+test: deps ## the whole test suite, namespaces and AF_XDP included (root)
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+	$(GO) test -race -timeout 20m $(RACE)
+	@$(MAKE) --no-print-directory fuzz-short
+
+check: deps ## formatting, vet, staticcheck, generated files
+	@files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@scripts/check-generated.sh
+
+generate: ## compile the BPF programs again (clang)
+	@scripts/deps.sh clang llvm libbpf-dev
+	$(GO) generate ./...
+
+bench: deps build ## the benchmarks; what they print belongs into bench/RESULTS.md
+	@bench/run.sh
+
+fuzz: ## every fuzz target for FUZZTIME (default 5m)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+install: build ## install the commands below PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/sbin
+	install -m 0755 bin/weir bin/weirlab $(DESTDIR)$(PREFIX)/sbin/
+
+# Not listed by help: pieces of the above.
+fuzz-short:
+	@scripts/fuzz.sh 3s
+
+deps:
+	@scripts/deps.sh gcc libc6-dev iproute2 git
+
+clean:
+	rm -rf bin

@@ -1,0 +1,176 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"weir/dataplane"
+	"weir/lb"
+	"weir/sched"
+)
+
+// change is one edit of the table under the Store's lock, with what the redirect program must learn once it is published:
+// a key added before would send packets to workers that know nothing of them.
+type change struct {
+	*Store
+	edit  *dataplane.Edit
+	after []func() error
+}
+
+func (s *Store) begin() *change { return &change{Store: s, edit: s.shared.Table().Edit()} }
+
+// publish hands the new table to the workers and then the new keys to the redirect program.
+func (c *change) publish() error {
+	c.shared.Publish(c.edit.Table())
+	var errs []error
+	for _, f := range c.after {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+func (c *change) removeService(key lb.ServiceKey) {
+	for _, v := range c.services[key].servers {
+		c.removeServer(v)
+	}
+	delete(c.services, key)
+	c.edit.RemoveService(key)
+	c.retired[key] = true
+}
+
+func (c *change) setService(config lb.Service) {
+	old := c.services[config.Key]
+	v := old
+	if v == nil {
+		v = &service{}
+		c.services[config.Key] = v
+		if c.retired[config.Key] {
+			delete(c.retired, config.Key) // its key is still in the redirect program
+		} else {
+			key := config.Key
+			c.after = append(c.after, func() error { return c.steer.AddService(key.Proto, key.Addr, key.Port) })
+		}
+	}
+	sameScheduler := old != nil && v.config.Scheduler == config.Scheduler && slices.Equal(v.config.SchedFlags, config.SchedFlags)
+	if !sameScheduler {
+		s, err := sched.New(config.Scheduler, config.SchedFlags)
+		if err != nil {
+			panic(fmt.Sprintf("control: %s: Check let a bad scheduler pass: %v", config.Key, err))
+		}
+		v.picker, v.versions = dataplane.NewPicker(s), nil
+	}
+	v.config = config
+	changed := c.setServers(v)
+	if changed || !sameScheduler {
+		v.versions = dataplane.AppendVersion(v.versions, v.list())
+		c.edit.SetService(&dataplane.Service{Key: config.Key, Picker: v.picker, Versions: v.versions})
+	}
+}
+
+// setServers brings the service's servers in line with its configuration. It reports whether the scheduler's list changed.
+func (c *change) setServers(v *service) (changed bool) {
+	wanted := make(map[serverKey]lb.Server, len(v.config.Servers))
+	for _, s := range v.config.Servers {
+		wanted[serverKey{v.config.Key, s.Addr, s.Port}] = s
+	}
+	kept := make([]*server, 0, len(wanted))
+	for _, s := range v.servers {
+		config, ok := wanted[s.key]
+		if !ok {
+			c.removeServer(s)
+			changed = true
+			continue
+		}
+		delete(wanted, s.key)
+		kept = append(kept, s)
+		if config != s.config {
+			changed = changed || config.Weight != s.config.Weight
+			s.config = config
+			c.compile(s)
+		}
+	}
+	for _, config := range v.config.Servers {
+		key := serverKey{v.config.Key, config.Addr, config.Port}
+		if _, isNew := wanted[key]; isNew {
+			kept = slices.Insert(kept, 0, c.addServer(key, config))
+			changed = true
+		}
+	}
+	v.servers = kept
+	return changed
+}
+
+func (c *change) addServer(key serverKey, config lb.Server) *server {
+	s := c.lingering[key]
+	if s != nil {
+		delete(c.lingering, key)
+	} else {
+		id, load, err := c.conns.Servers().Acquire()
+		if err != nil {
+			panic(fmt.Sprintf("control: %d servers: %v", lb.MaxServers, err))
+		}
+		s = &server{key: key, id: id, load: load}
+		c.paths.Watch(config.Addr)
+	}
+	c.serial++
+	s.serial, s.config = c.serial, config
+	c.compile(s)
+	return s
+}
+
+// removeServer keeps the server, unlisted, until no connection names it: Reap finds out.
+func (c *change) removeServer(s *server) {
+	c.lingering[s.key] = s
+	c.compile(s)
+}
+
+// compile puts the server into the table as it is now.
+func (c *change) compile(s *server) {
+	s.load.Upper.Store(s.config.Upper)
+	s.load.Lower.Store(s.config.Lower)
+	s.load.Closed()
+	path, local := c.paths.Path(s.config.Addr)
+	mode := s.config.Mode
+	if local {
+		mode = lb.Local
+	}
+	if mode == lb.NAT && !s.steered {
+		s.steered = true
+		key := s.steerKey()
+		if c.steered[key]++; c.steered[key] == 1 {
+			c.after = append(c.after, func() error { return c.steer.AddServer(key.proto, key.addr, key.port) })
+		}
+	}
+	c.edit.SetServer(&dataplane.Server{
+		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: s.config.Port, Load: s.load, Path: path,
+		Removed: c.lingering[s.key] == s,
+	})
+}
+
+// unsteer takes back the server's claim on a key of the redirect program.
+func (c *change) unsteer(s *server) error {
+	if !s.steered {
+		return nil
+	}
+	s.steered = false
+	key := s.steerKey()
+	if c.steered[key]--; c.steered[key] > 0 {
+		return nil
+	}
+	delete(c.steered, key)
+	return c.steer.RemoveServer(key.proto, key.addr, key.port)
+}
+
+func (s *server) steerKey() steerKey {
+	return steerKey{s.key.service.Proto, s.config.Addr, s.config.Port}
+}
+
+// list returns the scheduler's view of the service's servers.
+func (v *service) list() *sched.List {
+	l := &sched.List{Servers: make([]*sched.Server, len(v.servers))}
+	for i, s := range v.servers {
+		l.Servers[i] = &sched.Server{ID: s.id, Serial: s.serial, Addr: s.config.Addr, Port: s.config.Port, Weight: s.config.Weight, Load: s.load}
+	}
+	return l
+}

@@ -1,0 +1,254 @@
+// Package control turns configuration into what workers read. A Store holds the services as they were configured, the IDs
+// and loads of their servers, and the paths to them; every change becomes one new dataplane.Table and one publication.
+//
+//	store := control.NewStore(shared, conns, steer, paths, options)
+//	err := store.Apply(services)     // the whole configuration; a difference is all that changes
+//	store.PathChanged(addr)          // a route or a neighbour changed
+//	store.Reap()                     // once a second: let go of what no connection names any more
+package control
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"weir/conntrack"
+	"weir/dataplane"
+	"weir/dataplane/forward"
+	"weir/lb"
+	"weir/sched"
+)
+
+// Steer is the redirect program's part of a change (bpf.Steer).
+type Steer interface {
+	AddService(proto lb.Proto, addr lb.Addr, port uint16) error
+	RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error
+	AddServer(proto lb.Proto, addr lb.Addr, port uint16) error
+	RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error
+}
+
+// Paths finds how servers are reached.
+type Paths interface {
+	// Watch follows the path to addr from now on, as often as it is called; Unwatch takes one call back.
+	Watch(addr lb.Addr)
+	Unwatch(addr lb.Addr)
+	// Path returns the way to addr as it is now: nil while there is none, local when addr is the director's own.
+	Path(addr lb.Addr) (path *forward.Path, local bool)
+	// Check says why a server at addr could never be reached; nil if it can, or may be once a route appears.
+	Check(addr lb.Addr) error
+}
+
+// Options are the parts of the configuration that stay for the life of a Store.
+type Options struct {
+	Locals []lb.Addr // FULLNAT's local addresses
+}
+
+// Store is safe for concurrent use.
+type Store struct {
+	mu     sync.Mutex
+	shared *dataplane.Shared
+	conns  *conntrack.Table
+	steer  Steer
+	paths  Paths
+	opts   Options
+
+	services map[lb.ServiceKey]*service
+	// lingering are servers that no service lists any more and that connections still name. One that comes back is the
+	// same server: it has its counts again at once (as IPVS's trash does, ip_vs_trash_get_dest).
+	lingering map[serverKey]*server
+	// steered counts who needs a key of the redirect program's map of NAT servers.
+	steered map[steerKey]int
+	// retired are services whose key the redirect program keeps until their last connection has ended.
+	retired map[lb.ServiceKey]bool
+	serial  uint64
+}
+
+type serverKey struct {
+	service lb.ServiceKey
+	addr    lb.Addr
+	port    uint16
+}
+
+type steerKey struct {
+	proto lb.Proto
+	addr  lb.Addr
+	port  uint16
+}
+
+type service struct {
+	config   lb.Service
+	picker   *dataplane.Picker
+	servers  []*server // newest first, as IPVS walks them
+	versions []dataplane.Version
+}
+
+type server struct {
+	key     serverKey
+	config  lb.Server
+	id      lb.ServerID
+	load    *lb.Load
+	serial  uint64
+	steered bool // its key is in the redirect program's map of NAT servers
+}
+
+// NewStore returns an empty Store that publishes to shared.
+func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, paths Paths, o Options) *Store {
+	return &Store{
+		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
+		services:  map[lb.ServiceKey]*service{},
+		lingering: map[serverKey]*server{},
+		steered:   map[steerKey]int{},
+		retired:   map[lb.ServiceKey]bool{},
+	}
+}
+
+// Services returns the configuration in force, in no particular order.
+func (s *Store) Services() []lb.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]lb.Service, 0, len(s.services))
+	for _, v := range s.services {
+		list = append(list, v.config)
+	}
+	return list
+}
+
+// Check reports everything that keeps services from being served, one error each.
+func (s *Store) Check(services []lb.Service) error {
+	var errs []error
+	seen := map[lb.ServiceKey]bool{}
+	for _, c := range services {
+		refuse := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("service %s: %w", c.Key, fmt.Errorf(format, args...)))
+		}
+		if seen[c.Key] {
+			refuse("given twice")
+		}
+		seen[c.Key] = true
+		switch {
+		case c.Key.Mark != 0:
+			refuse("firewall marks are not supported yet: give an address, a protocol and a port")
+			continue
+		case !c.Key.Addr.Is4():
+			refuse("IPv6 services are not supported yet")
+			continue
+		case c.Key.Proto != lb.TCP && c.Key.Proto != lb.UDP:
+			refuse("the protocol must be TCP or UDP")
+		}
+		if c.Persist != 0 {
+			refuse("persistence (-p) is not supported yet")
+		}
+		if c.OnePacket {
+			refuse("one-packet scheduling (-o) is not supported yet")
+		}
+		if _, err := sched.New(c.Scheduler, c.SchedFlags); err != nil {
+			refuse("%w", err)
+		}
+		for _, v := range c.Servers {
+			if err := s.checkServer(&v); err != nil {
+				refuse("server %s: %w", v.Addr, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) checkServer(v *lb.Server) error {
+	switch {
+	case !v.Addr.Is4():
+		return errors.New("IPv6 servers are not supported yet")
+	case v.Mode == lb.FULLNAT && len(s.opts.Locals) == 0:
+		return errors.New("FULLNAT (-F) needs a local address: give --local-address")
+	case v.Mode == lb.TUN && v.Tunnel.Type != lb.IPIP:
+		return fmt.Errorf("tunnel type %s is not supported yet: --tun-type ipip", v.Tunnel.Type)
+	}
+	return s.paths.Check(v.Addr)
+}
+
+// Apply makes services the configuration: what is new is added, what is gone removed, what differs edited, and nothing else
+// is touched. It is checked whole first: with an error from Check nothing has changed. An error of the redirect program's
+// maps comes after the change took effect for workers; it names what the program does not know.
+func (s *Store) Apply(services []lb.Service) error {
+	if err := s.Check(services); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.begin()
+	wanted := make(map[lb.ServiceKey]bool, len(services))
+	for _, config := range services {
+		wanted[config.Key] = true
+	}
+	for key := range s.services {
+		if !wanted[key] {
+			c.removeService(key)
+		}
+	}
+	for _, config := range services {
+		c.setService(config)
+	}
+	return c.publish()
+}
+
+// PathChanged takes the current path to addr into the table.
+func (s *Store) PathChanged(addrs ...lb.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.begin()
+	for _, v := range s.allServers() {
+		if slices.Contains(addrs, v.config.Addr) {
+			c.compile(v)
+		}
+	}
+	c.shared.Publish(c.edit.Table())
+}
+
+// SetIfaces tells workers what became of the director's interfaces (MAC address, MTU). Same interfaces, same order.
+func (s *Store) SetIfaces(ifaces []dataplane.Iface) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.begin()
+	c.edit.SetIfaces(ifaces)
+	s.shared.Publish(c.edit.Table())
+}
+
+// Reap lets go of servers, and of the redirect program's keys, that no connection needs any more. Call it about once a second.
+func (s *Store) Reap() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.lingering) == 0 && len(s.retired) == 0 {
+		return nil
+	}
+	c := s.begin()
+	named := map[lb.ServiceKey]bool{}
+	var errs []error
+	for key, v := range s.lingering {
+		if s.conns.Servers().Refs(v.id) > 0 {
+			named[key.service] = true
+			continue
+		}
+		delete(s.lingering, key)
+		c.edit.RemoveServer(v.id)
+		errs = append(errs, c.unsteer(v))
+		s.conns.Servers().Release(v.id)
+		s.paths.Unwatch(v.config.Addr)
+	}
+	for key := range s.retired {
+		if !named[key] {
+			delete(s.retired, key)
+			errs = append(errs, s.steer.RemoveService(key.Proto, key.Addr, key.Port))
+		}
+	}
+	s.shared.Publish(c.edit.Table())
+	return errors.Join(errs...)
+}
+
+func (s *Store) allServers() []*server {
+	all := slices.Collect(maps.Values(s.lingering))
+	for _, v := range s.services {
+		all = append(all, v.servers...)
+	}
+	return all
+}

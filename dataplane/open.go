@@ -1,0 +1,65 @@
+package dataplane
+
+import (
+	"weir/conntrack"
+	"weir/dataplane/packet"
+	"weir/dataplane/reason"
+	"weir/lb"
+	"weir/sched"
+)
+
+// open makes the connection that a packet without one begins, with its server picked and counted in.
+func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref, reason.Reason) {
+	w.conn = conntrack.Conn{}
+	s := t.Service(&p.Flow)
+	if s == nil {
+		return conntrack.Ref{}, reason.NoService
+	}
+	if !opens(p) {
+		return conntrack.Ref{}, reason.NoConnection
+	}
+	request := sched.Request{Flow: p.Flow, Now: w.now}
+	picker := s.Picker
+	picker.mu.Lock()
+	ref, why := w.insert(t, in, p, picker.pick(s, &request))
+	picker.mu.Unlock()
+	return ref, why
+}
+
+// opens reports whether a packet may begin a connection: for TCP only a SYN does, one with ACK too, as IPVS has it
+// (tcp_conn_schedule in net/netfilter/ipvs/ip_vs_proto_tcp.c).
+func opens(p *packet.Packet) bool {
+	return p.Flow.Proto != lb.TCP || p.TCPFlags&(packet.SYN|packet.RST) == packet.SYN
+}
+
+// insert enters the connection of p to the picked server into the table; w.conn is the entry's copy afterwards.
+func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sched.Server) (conntrack.Ref, reason.Reason) {
+	if picked == nil {
+		return conntrack.Ref{}, reason.NoServer
+	}
+	server := t.Server(picked.ID)
+	if server == nil {
+		return conntrack.Ref{}, reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
+	}
+	c := &w.conn
+	*c = conntrack.Conn{
+		Client: p.Flow.Src, ClientPort: p.Flow.SrcPort,
+		Virtual: p.Flow.Dst, VirtualPort: p.Flow.DstPort,
+		Proto: p.Flow.Proto, Mode: server.Mode, Server: server.ID,
+		ServerAddr: server.Addr, ServerPort: server.Port,
+		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface),
+	}
+	if c.ServerPort == 0 {
+		c.ServerPort = p.Flow.DstPort
+	}
+	ref, result := w.shared.conns.Insert(c, w.now)
+	switch result {
+	case conntrack.Inserted:
+		w.count.Connections++
+	case conntrack.Full:
+		return ref, reason.TableFull
+	case conntrack.ReverseTaken:
+		return ref, reason.ReplyConflict
+	}
+	return ref, reason.None
+}

@@ -1,0 +1,153 @@
+package dataplane
+
+import (
+	"maps"
+
+	"weir/dataplane/forward"
+	"weir/lb"
+)
+
+// Table is the snapshot that workers read: every service, and every server that a service or a connection names. Immutable;
+// control builds the next one aside (Edit) and publishes it with one store. What outlives it is reached through pointers that
+// successive tables share: a Service's Picker, a Server's Load.
+type Table struct {
+	services map[lb.ServiceKey]*Service
+	servers  []*serverPage // by lb.ServerID.Slot
+	locals   []lb.Addr     // FULLNAT's local addresses, by the index that connections hold
+	ifaces   []Iface       // the director's interfaces, by the index that paths and connections hold
+}
+
+// Iface is one of the director's interfaces.
+type Iface struct {
+	Name    string
+	Ifindex int
+	MAC     [6]byte
+	MTU     int     // bytes of IP packet
+	Addr    lb.Addr // its first IPv4 address: the sender of ICMP errors about answers; zero if it has none
+}
+
+// Service is a virtual service as workers see it. Immutable; an edit makes a new one with the same Picker.
+type Service struct {
+	Key    lb.ServiceKey
+	Picker *Picker
+	// Versions are the last states of the server list, the current one last. A picker that has fallen behind catches up
+	// through them one by one, so that a scheduler sees every change in order. Never empty.
+	Versions []Version
+}
+
+// Server is a real server as workers see it. Immutable; a change of its path makes a new one.
+type Server struct {
+	ID   lb.ServerID
+	Mode lb.Mode
+	Addr lb.Addr
+	Port uint16 // 0: the client's own destination port is kept
+	Load *lb.Load
+	// Path leads to the server; nil while it cannot be reached.
+	Path *forward.Path
+	// Removed: no service lists it any more, but connections still name it.
+	Removed bool
+}
+
+const pageBits = 8 // servers of one page: an edit copies the pages it touches and the list of pages
+
+type serverPage [1 << pageBits]*Server
+
+// NewTable returns the table of a director without services.
+func NewTable() *Table { return &Table{services: map[lb.ServiceKey]*Service{}} }
+
+// Service returns the service a flow is addressed to: its own port's before any-port.
+func (t *Table) Service(f *lb.Flow) *Service {
+	key := lb.ServiceKey{Addr: f.Dst, Port: f.DstPort, Proto: f.Proto}
+	if s := t.services[key]; s != nil {
+		return s
+	}
+	key.Port = 0
+	return t.services[key]
+}
+
+// Server returns the server with that ID, nil if its slot is empty or has another owner by now.
+func (t *Table) Server(id lb.ServerID) *Server {
+	slot := id.Slot()
+	page := slot >> pageBits
+	if page >= uint32(len(t.servers)) || t.servers[page] == nil {
+		return nil
+	}
+	if s := t.servers[page][slot&(1<<pageBits-1)]; s != nil && s.ID == id {
+		return s
+	}
+	return nil
+}
+
+// Local returns FULLNAT's local address of that index, the zero Addr if there is none.
+func (t *Table) Local(index uint16) lb.Addr {
+	if int(index) < len(t.locals) {
+		return t.locals[index]
+	}
+	return lb.Addr{}
+}
+
+// Ifaces returns the director's interfaces, in the order of their indices. The slice is the table's own.
+func (t *Table) Ifaces() []Iface { return t.ifaces }
+
+// Edit is a table in the making; it shares with its origin whatever it does not change. It belongs to one goroutine.
+type Edit struct {
+	table    Table
+	services bool            // the map is the edit's own
+	pages    map[uint32]bool // these pages are the edit's own
+}
+
+// Edit starts a successor of t. It stays without effect until Table is called and the result published.
+func (t *Table) Edit() *Edit {
+	e := &Edit{table: *t, pages: map[uint32]bool{}}
+	e.table.servers = append([]*serverPage(nil), t.servers...)
+	return e
+}
+
+// SetService adds s or puts it in the place of the service with its key.
+func (e *Edit) SetService(s *Service) { e.ownServices()[s.Key] = s }
+
+// RemoveService takes a service out; its servers stay until RemoveServer.
+func (e *Edit) RemoveService(key lb.ServiceKey) { delete(e.ownServices(), key) }
+
+func (e *Edit) ownServices() map[lb.ServiceKey]*Service {
+	if !e.services {
+		e.table.services = maps.Clone(e.table.services)
+		e.services = true
+	}
+	return e.table.services
+}
+
+// SetServer adds s or puts it in the place of the server in its slot.
+func (e *Edit) SetServer(s *Server) { *e.slot(s.ID.Slot()) = s }
+
+// RemoveServer empties a slot.
+func (e *Edit) RemoveServer(id lb.ServerID) { *e.slot(id.Slot()) = nil }
+
+func (e *Edit) slot(slot uint32) **Server {
+	n := slot >> pageBits
+	for uint32(len(e.table.servers)) <= n {
+		e.table.servers = append(e.table.servers, nil)
+	}
+	if !e.pages[n] {
+		page := new(serverPage)
+		if old := e.table.servers[n]; old != nil {
+			*page = *old
+		}
+		e.table.servers[n] = page
+		e.pages[n] = true
+	}
+	return &e.table.servers[n][slot&(1<<pageBits-1)]
+}
+
+// SetLocals sets FULLNAT's local addresses. An address that connections may name must keep its index: only append, or leave
+// the zero Addr in the place of one that went.
+func (e *Edit) SetLocals(locals []lb.Addr) { e.table.locals = append([]lb.Addr(nil), locals...) }
+
+// SetIfaces sets the director's interfaces. Their order never changes in the life of a director.
+func (e *Edit) SetIfaces(ifaces []Iface) { e.table.ifaces = append([]Iface(nil), ifaces...) }
+
+// Table ends the edit and returns the new table.
+func (e *Edit) Table() *Table {
+	t := e.table
+	return &t
+}

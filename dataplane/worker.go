@@ -1,0 +1,314 @@
+// Package dataplane is what happens to a packet: a Worker takes it from a queue, finds its connection or opens one, lets the
+// connection's mode rewrite it, and sends it on.
+//
+//	shared := dataplane.NewShared(conns, clock)
+//	w := dataplane.NewWorker(shared, queues, host)
+//	shared.Publish(table)
+//	for { w.Turn() }
+//
+// A worker owns its queues and everything in it; what it shares with others is the published Table (read only), the
+// connection table (lock-free to read) and each service's Picker (for the time of one pick). It allocates nothing, logs
+// nothing and never waits for control.
+package dataplane
+
+import (
+	"sync/atomic"
+	"time"
+
+	"weir/conntrack"
+	"weir/dataplane/forward"
+	"weir/dataplane/packet"
+	"weir/dataplane/reason"
+	"weir/lb"
+)
+
+// Shared is what all workers of a director have in common.
+type Shared struct {
+	table atomic.Pointer[Table]
+	conns *conntrack.Table
+	clock func() uint32
+}
+
+// NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per
+// batch. Nil stands for MonotonicClock().
+func NewShared(conns *conntrack.Table, clock func() uint32) *Shared {
+	if clock == nil {
+		clock = MonotonicClock()
+	}
+	s := &Shared{conns: conns, clock: clock}
+	s.table.Store(NewTable())
+	return s
+}
+
+// MonotonicClock returns a clock that starts now, at second 1, and that setting the host's time does not move.
+func MonotonicClock() func() uint32 {
+	start := time.Now()
+	return func() uint32 { return uint32(time.Since(start)/time.Second) + 1 }
+}
+
+// Publish makes t what workers read from their next batch on.
+func (s *Shared) Publish(t *Table) { s.table.Store(t) }
+
+// Table returns what was published last.
+func (s *Shared) Table() *Table { return s.table.Load() }
+
+// Now reads the workers' clock.
+func (s *Shared) Now() uint32 { return s.clock() }
+
+// IfaceQueue is a queue and the interface it is of.
+type IfaceQueue struct {
+	Iface int // index into Table.Ifaces
+	Queue Queue
+}
+
+// Host takes packets that are the kernel's. Send copies the frame and must neither block nor allocate; false: it could not
+// take it, which the worker counts as reason.HostRefused.
+type Host interface {
+	Send(iface int, frame []byte) bool
+}
+
+const (
+	// expirePerTurn bounds the connection table slots looked at between two batches.
+	expirePerTurn = 4096
+	// icmpPerSecond bounds the ICMP errors of one worker, like net.ipv4.icmp_msgs_per_sec (RFC 1812 4.3.2.8).
+	icmpPerSecond = 1000
+)
+
+// Worker moves the packets of its queues. It belongs to one goroutine; only Counters may be called from others.
+type Worker struct {
+	shared  *Shared
+	queues  []IfaceQueue
+	out     []Queue // by interface: where this worker transmits; nil: it has no queue there
+	host    Host
+	sweeper conntrack.Sweeper
+
+	// Scratch of the packet at hand.
+	packet packet.Packet
+	conn   conntrack.Conn
+	hop    forward.Hop
+	reply  forward.Path
+	frames [BatchSize]Frame
+
+	now        uint32 // of this batch
+	tunnelID   uint16 // outer identification of the next tunnelled packet
+	icmpBudget int    // errors this worker may still send in second icmpSecond
+	icmpSecond uint32
+
+	count  Counters
+	public shared
+}
+
+// NewWorker returns worker number index of workers, on queues that are its alone. The host path may be nil: then what would
+// go there is dropped and counted as refused.
+func NewWorker(s *Shared, index, workers int, queues []IfaceQueue, host Host) *Worker {
+	w := &Worker{shared: s, queues: queues, host: host, sweeper: s.conns.Sweeper(index, workers)}
+	for _, q := range queues {
+		for len(w.out) <= q.Iface {
+			w.out = append(w.out, nil)
+		}
+		if w.out[q.Iface] == nil {
+			w.out[q.Iface] = q.Queue
+		}
+	}
+	return w
+}
+
+// Counters returns what the worker had counted at the end of its last turn. Safe to call from any goroutine.
+func (w *Worker) Counters() Counters { return w.public.read() }
+
+// Turn serves every queue once and does a bounded piece of housekeeping. It returns how many packets it took.
+func (w *Worker) Turn() int {
+	t := w.shared.table.Load()
+	w.now = w.shared.clock()
+	taken := 0
+	for i := range w.queues {
+		in := &w.queues[i]
+		n := in.Queue.Recv(w.frames[:])
+		if n == 0 {
+			continue
+		}
+		taken += n
+		w.count.Batches++
+		w.count.Received += uint64(n)
+		for f := range n {
+			w.handle(t, in, &w.frames[f])
+		}
+	}
+	for i := range w.queues {
+		w.queues[i].Queue.Flush()
+	}
+	w.count.Expired += uint64(w.sweeper.Sweep(w.now, expirePerTurn))
+	w.public.show(&w.count)
+	return taken
+}
+
+// handle brings one frame to its end: sent, given to the host, or dropped. The frame is the queue's again afterwards.
+func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame) {
+	p := &w.packet
+	out, why := in.Iface, p.Parse(f.Buf, f.Off, f.End)
+	if why == reason.None {
+		out, why = w.forward(t, in, p)
+	}
+	switch {
+	case why == reason.None:
+		if p.Off != f.Off { // something was prepended: the packet ends where it says, and padding is behind it no more
+			f.Off, f.End = p.Off, p.End
+		}
+		w.send(in, out, f)
+	case why.ToHost():
+		w.count.Reasons[why]++
+		w.toHost(in, f)
+	default:
+		w.count.Reasons[why]++
+		if w.answer(t, in, p, why) {
+			w.count.Answered++
+			f.Off, f.End = p.Off, p.End
+			w.send(in, in.Iface, f)
+			return
+		}
+		in.Queue.Drop(*f)
+	}
+}
+
+// forward finds the packet's connection, or opens one, and rewrites the packet. It returns the interface to leave by.
+// With a Reason other than None the packet is as it was.
+func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet) (int, reason.Reason) {
+	conns, c := w.shared.conns, &w.conn
+	hash := conns.Hash(&p.Flow)
+	ref, dir := conns.Lookup(&p.Flow, hash, c)
+	if dir == conntrack.None {
+		var why reason.Reason
+		if ref, why = w.open(t, in, p); why != reason.None {
+			return 0, why
+		}
+		dir = conntrack.Forward
+	}
+	conns.Packet(ref, c, dir, p.TCPFlags, w.now)
+	if dir == conntrack.Reverse {
+		return w.toClient(t, p, c)
+	}
+	return w.toServer(t, in, p, ref, c)
+}
+
+func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) (int, reason.Reason) {
+	s := t.Server(c.Server)
+	switch {
+	case s == nil || s.Removed:
+		return 0, reason.ServerRemoved
+	case s.Mode == lb.Local:
+		return 0, reason.LocalServer
+	case s.Path == nil:
+		return 0, reason.ServerUnreachable
+	}
+	w.hop = forward.Hop{Path: s.Path}
+	switch c.Mode {
+	case lb.NAT:
+		w.hop.To = packet.Endpoints{Dst: s.Addr, DstPort: s.Port}
+		w.follow(in, p, ref, c)
+	case lb.FULLNAT:
+		w.hop.To = packet.Endpoints{Src: t.Local(c.LocalIndex), SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
+		w.follow(in, p, ref, c)
+	case lb.TUN:
+		w.tunnelID++
+		w.hop.Server, w.hop.ID = s.Addr, w.tunnelID
+	}
+	size := uint64(p.End - p.Off)
+	why := forward.Modes[c.Mode].ToServer(p, &w.hop)
+	if why == reason.None {
+		w.count.ToServer++
+		w.count.BytesIn += size
+	}
+	return s.Path.Iface, why
+}
+
+func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, reason.Reason) {
+	out := int(c.ClientIface)
+	iface := &t.ifaces[out]
+	w.reply = forward.Path{Iface: out, DstMAC: c.ClientMAC, SrcMAC: iface.MAC, MTU: iface.MTU}
+	w.hop = forward.Hop{Path: &w.reply, To: packet.Endpoints{Src: c.Virtual, SrcPort: c.VirtualPort}}
+	if c.Mode == lb.FULLNAT {
+		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
+	}
+	size := uint64(p.End - p.Off)
+	why := forward.Modes[c.Mode].ToClient(p, &w.hop)
+	if why == reason.None {
+		w.count.ToClient++
+		w.count.BytesOut += size
+	}
+	return out, why
+}
+
+// follow notes from where the client's packets come now: its answers go back the same way. The tag, in the entry's first
+// cache line, spares reading the second to find that nothing changed.
+func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
+	mac := p.SrcMAC()
+	if conntrack.ClientTag(mac, uint16(in.Iface)) != c.ClientTag {
+		w.shared.conns.SetClient(ref, mac, uint16(in.Iface))
+	}
+}
+
+// send hands the frame to the queue of interface out: itself when that is where it came from, else a copy of it.
+func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
+	if out == in.Iface {
+		if !in.Queue.Send(*f) {
+			w.count.Reasons[reason.NoTxRoom]++
+		}
+		return
+	}
+	q := w.out[out]
+	if frame, ok := q.Alloc(); ok {
+		frame.End = frame.Off + copy(frame.Buf[frame.Off:], f.Packet())
+		ok = q.Send(frame)
+		if !ok {
+			w.count.Reasons[reason.NoTxRoom]++
+		}
+	} else {
+		w.count.Reasons[reason.NoTxRoom]++
+	}
+	in.Queue.Drop(*f)
+}
+
+// toHost gives the kernel a copy of the frame as it came.
+func (w *Worker) toHost(in *IfaceQueue, f *Frame) {
+	if w.host != nil && w.host.Send(in.Iface, f.Packet()) {
+		w.count.ToHost++
+	} else {
+		w.count.Reasons[reason.HostRefused]++
+	}
+	in.Queue.Drop(*f)
+}
+
+// answer turns a packet that was stopped for why into the ICMP error its sender is owed, if it is owed one.
+func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.Reason) bool {
+	var message forward.ICMP
+	mtu := 0
+	switch why {
+	case reason.TTLExceeded:
+		message = forward.TimeExceeded
+	case reason.NoServer:
+		message = forward.PortUnreachable // for TCP as well: ip_vs_leave sends no RST
+	case reason.TooBig:
+		if !p.IP().DontFragment() {
+			return false
+		}
+		message, mtu = forward.FragNeeded, w.hop.Path.MTU
+		if w.hop.Server.IsValid() {
+			mtu -= packet.IPv4MinLen // the outer header's share
+		}
+	default:
+		return false
+	}
+	if w.icmpSecond != w.now {
+		w.icmpSecond, w.icmpBudget = w.now, icmpPerSecond
+	}
+	if w.icmpBudget == 0 {
+		return false
+	}
+	w.icmpBudget--
+	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
+	source := p.Flow.Dst
+	if w.conn.Server != 0 && source != w.conn.Virtual {
+		source = t.ifaces[in.Iface].Addr
+	}
+	return source.Is4() && forward.Answer(p, message, source.V4(), mtu)
+}
