@@ -1,0 +1,60 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a caller may want to tell apart, by errors.Is.
+var (
+	ErrPrivilege   = errors.New("not permitted: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW")
+	ErrInterface   = errors.New("no such interface")
+	ErrAttached    = errors.New("another XDP program is attached to it already")
+	ErrUnsupported = errors.New("the driver refuses native XDP")
+	ErrFull        = errors.New("the map is full")
+)
+
+// explain puts the sentence for people in front of what the kernel said; both can be found in the result.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w (%w)", ErrPrivilege, errno(err))
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w (%w)", ErrInterface, errno(err))
+	// net/core/dev.c, dev_xdp_attach: EBUSY for a program or link in the same mode, EEXIST for one in the other mode.
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w (%w)", ErrAttached, errno(err))
+	}
+	return err
+}
+
+// errno returns the kernel's word without the library's.
+func errno(err error) error {
+	var e unix.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+// isFull: a full hash gives E2BIG (kernel/bpf/hashtab.c).
+func isFull(err error) bool { return errors.Is(err, unix.E2BIG) }
+
+// refusal says why a driver refused native XDP, as far as its errno tells, and what to try. The kernel has a sentence of the
+// driver's own, but gives it only to netlink, not to BPF_LINK_CREATE.
+func refusal(err error) error {
+	why := "for a reason of its own; try generic mode"
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+		why = "it has no native XDP, or not with the present MTU and offloads; " +
+			"try generic mode, or lower the MTU and turn LRO off (ethtool -K IFACE lro off)"
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		why = "the MTU is too large for it (a frame must fit one page: 3,498 bytes is a common limit), or LRO is on; " +
+			"try a smaller MTU and ethtool -K IFACE lro off, or generic mode"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.ENOMEM):
+		why = "it has too few queues or rings, or too little memory; try fewer queues (ethtool -L IFACE combined N), or generic mode"
+	}
+	return fmt.Errorf("%w: %s (%w)", ErrUnsupported, why, errno(err))
+}

@@ -1,0 +1,298 @@
+//go:build ignore
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * steer looks at every frame an interface receives and redirects to the queue's AF_XDP socket those that are weir's: sent to a
+ * service, sent to a local address inside its port range, or coming from a NAT server. Everything else goes on to the kernel. It
+ * decides nothing else; what it redirects is judged by a worker, which can give it back.
+ *
+ * One program object per interface, with its own MAC addresses and sockets; all other maps are shared by the interfaces.
+ *
+ * A VLAN tag is seen only where it is in the frame: a NIC that strips it on receive (ethtool rxvlan) hides it from XDP.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <stddef.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer.h"
+
+char _license[] SEC("license") = "GPL";
+
+/* Why a frame went where it went. The names, in lower case, are the names of the counters. Keep the redirects last. */
+enum verdict {
+	PASS_MALFORMED,	    /* a header is cut off or contradicts the frame: the kernel drops it, and counts it where it counts such */
+	PASS_FOREIGN_MAC,   /* not for this interface: flooded by a switch, broadcast, multicast */
+	PASS_OTHER,	    /* nothing of weir's: ARP, ping, ssh, routing protocols, ... */
+	PASS_FRAGMENT,
+	PASS_ICMP_ERROR,
+	PASS_EXTENSION,	    /* IPv6 with extension headers */
+	PASS_OWN,	    /* from a NAT server to the host itself: health checks, ssh */
+	PASS_NO_SOCKET,	    /* weir's, but nobody serves the queue */
+	PASS_REENTRY,	    /* given back by the host path */
+	REDIRECT_SERVICE,
+	REDIRECT_LOCAL,
+	REDIRECT_NAT,
+	VERDICTS,
+};
+
+/* IPv4 addresses are held as ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2. */
+struct address {
+	__u8 byte[16];
+} __attribute__((aligned(4)));
+
+/* Where a service is addressed, or a NAT server answers from. Port 0 is any port. */
+struct endpoint {
+	struct address addr;
+	__be16 port;
+	__u8 proto;
+	__u8 zero;
+};
+
+/* Ports in host order, both included. */
+struct port_range {
+	__u16 lo, hi;
+};
+
+struct mac {
+	__u8 byte[ETH_ALEN];
+};
+
+/* Sizes are set when the maps are created; memory is taken as entries are added. */
+#define HASH(name, key_type, value_type)                                                                                   \
+	struct {                                                                                                           \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                                           \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                                                      \
+		__uint(max_entries, 1);                                                                                    \
+		__type(key, key_type);                                                                                     \
+		__type(value, value_type);                                                                                 \
+	} name SEC(".maps")
+
+HASH(services, struct endpoint, __u8);
+HASH(locals, struct address, struct port_range);
+HASH(nat_servers, struct endpoint, __u8);
+HASH(own_addresses, struct address, __u8);
+HASH(accepted_macs, struct mac, __u8); /* beside own_mac; this interface only */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} sockets SEC(".maps"); /* by receive queue; this interface only */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VERDICTS);
+	__type(key, enum verdict);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+volatile const struct mac own_mac;
+volatile const __u64 reentry_secret;
+
+static __always_inline int own_or_accepted(const struct ethhdr *eth)
+{
+	struct mac dst;
+
+	__builtin_memcpy(dst.byte, eth->h_dest, ETH_ALEN);
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (dst.byte[i] != own_mac.byte[i])
+			return bpf_map_lookup_elem(&accepted_macs, &dst) != NULL;
+	return 1;
+}
+
+/* What the maps are asked about. */
+struct flow {
+	struct address src, dst;
+	__be16 sport, dport;
+	__u8 proto;
+};
+
+/* Looks for the exact port first, then for any port. */
+static __always_inline int known(void *map, const struct address *addr, __be16 port, __u8 proto)
+{
+	struct endpoint key = { .addr = *addr, .port = port, .proto = proto };
+
+	if (bpf_map_lookup_elem(map, &key))
+		return 1;
+	key.port = 0;
+	return bpf_map_lookup_elem(map, &key) != NULL;
+}
+
+static __always_inline enum verdict judge_flow(const struct flow *f)
+{
+	const struct port_range *ports;
+	__u16 dport = bpf_ntohs(f->dport);
+
+	if (known(&services, &f->dst, f->dport, f->proto))
+		return REDIRECT_SERVICE;
+	ports = bpf_map_lookup_elem(&locals, &f->dst);
+	if (ports && dport >= ports->lo && dport <= ports->hi)
+		return REDIRECT_LOCAL;
+	if (known(&nat_servers, &f->src, f->sport, f->proto))
+		return bpf_map_lookup_elem(&own_addresses, &f->dst) ? PASS_OWN : REDIRECT_NAT;
+	return PASS_OTHER;
+}
+
+/* length is what the IP header leaves for layer 4, and is known to lie inside the frame. */
+static __always_inline enum verdict judge_l4(struct flow *f, const void *l4, const void *end, __u32 length)
+{
+	const __be16 *ports = l4;
+
+	if (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP)
+		return PASS_OTHER;
+	/* The whole header must be there, not just the ports: RFC 9293 section 3.1, RFC 768. */
+	if (length < (f->proto == IPPROTO_TCP ? 20 : 8))
+		return PASS_MALFORMED;
+	if ((const void *)(ports + 2) > end)
+		return PASS_MALFORMED;
+	f->sport = ports[0];
+	f->dport = ports[1];
+	return judge_flow(f);
+}
+
+/* Destination unreachable, source quench, time exceeded, parameter problem: RFC 792. */
+static __always_inline enum verdict judge_icmp(const __u8 *icmp, const void *end, __u32 length)
+{
+	if (length < 8 || (const void *)(icmp + 1) > end)
+		return PASS_MALFORMED;
+	return *icmp == 3 || *icmp == 4 || *icmp == 11 || *icmp == 12 ? PASS_ICMP_ERROR : PASS_OTHER;
+}
+
+/* Errors are the types below 128: RFC 4443 section 2.1. */
+static __always_inline enum verdict judge_icmp6(const __u8 *icmp, const void *end, __u32 length)
+{
+	if (length < 4 || (const void *)(icmp + 1) > end)
+		return PASS_MALFORMED;
+	return *icmp < 128 ? PASS_ICMP_ERROR : PASS_OTHER;
+}
+
+static __always_inline void map_ipv4(struct address *a, __be32 v4)
+{
+	a->byte[10] = a->byte[11] = 0xff;
+	__builtin_memcpy(&a->byte[12], &v4, sizeof(v4));
+}
+
+static __always_inline enum verdict judge_ipv4(const struct iphdr *ip, const void *end)
+{
+	struct flow f = {};
+	__u32 header, total;
+
+	if ((const void *)(ip + 1) > end)
+		return PASS_MALFORMED;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	/* The frame may be longer than the packet (Ethernet pads to 60 bytes), never shorter. */
+	if (ip->version != 4 || header < sizeof(*ip) || total < header || (const void *)ip + total > end)
+		return PASS_MALFORMED;
+	if (ip->frag_off & bpf_htons(0x3fff)) /* more fragments, or an offset: RFC 791 section 3.1 */
+		return PASS_FRAGMENT;
+	if (ip->protocol == IPPROTO_ICMP)
+		return judge_icmp((const void *)ip + header, end, total - header);
+
+	f.proto = ip->protocol;
+	map_ipv4(&f.src, ip->saddr);
+	map_ipv4(&f.dst, ip->daddr);
+	return judge_l4(&f, (const void *)ip + header, end, total - header);
+}
+
+static __always_inline enum verdict judge_ipv6(const struct ipv6hdr *ip, const void *end)
+{
+	struct flow f = {};
+	__u32 length;
+
+	if ((const void *)(ip + 1) > end)
+		return PASS_MALFORMED;
+	length = bpf_ntohs(ip->payload_len);
+	if (ip->version != 6 || (const void *)(ip + 1) + length > end)
+		return PASS_MALFORMED;
+
+	switch (ip->nexthdr) {
+	case IPPROTO_FRAGMENT:
+		return PASS_FRAGMENT;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_AH:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_MH:
+		return PASS_EXTENSION;
+	case IPPROTO_ICMPV6:
+		return judge_icmp6((const void *)(ip + 1), end, length);
+	}
+	f.proto = ip->nexthdr;
+	__builtin_memcpy(f.src.byte, &ip->saddr, sizeof(f.src));
+	__builtin_memcpy(f.dst.byte, &ip->daddr, sizeof(f.dst));
+	return judge_l4(&f, ip + 1, end, length);
+}
+
+/* Takes struct reentry off the frame's front. */
+static __always_inline enum verdict judge_reentry(struct xdp_md *ctx)
+{
+	const struct reentry *r = (void *)(long)ctx->data;
+	__u64 secret;
+
+	if ((const void *)(r + 1) > (const void *)(long)ctx->data_end)
+		return PASS_OTHER;
+	__builtin_memcpy(&secret, r->secret, sizeof(secret));
+	if (secret != reentry_secret || bpf_xdp_adjust_head(ctx, sizeof(*r)))
+		return PASS_OTHER;
+	return PASS_REENTRY;
+}
+
+static __always_inline int is_vlan(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
+static __always_inline enum verdict judge(struct xdp_md *ctx)
+{
+	const void *end = (void *)(long)ctx->data_end;
+	const struct ethhdr *eth = (void *)(long)ctx->data;
+	const __be16 *ethertype = &eth->h_proto;
+
+	if ((const void *)(eth + 1) > end)
+		return PASS_MALFORMED;
+	if (*ethertype == bpf_htons(ETH_P_REENTRY))
+		return judge_reentry(ctx);
+	if (!own_or_accepted(eth))
+		return PASS_FOREIGN_MAC;
+
+	/* A tag is its TPID, where the EtherType would be, and two bytes of tag: IEEE 802.1Q clause 9. */
+#pragma unroll
+	for (int tags = 0; tags < 2; tags++) {
+		if (!is_vlan(*ethertype))
+			break;
+		ethertype += 2;
+		if ((const void *)(ethertype + 1) > end)
+			return PASS_MALFORMED;
+	}
+
+	if (*ethertype == bpf_htons(ETH_P_IP))
+		return judge_ipv4((const void *)(ethertype + 1), end);
+	if (*ethertype == bpf_htons(ETH_P_IPV6))
+		return judge_ipv6((const void *)(ethertype + 1), end);
+	return PASS_OTHER;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	enum verdict verdict = judge(ctx);
+	int action = XDP_PASS;
+	__u64 *count;
+
+	if (verdict >= REDIRECT_SERVICE) {
+		action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+		if (action != XDP_REDIRECT)
+			verdict = PASS_NO_SOCKET;
+	}
+	count = bpf_map_lookup_elem(&counters, &verdict);
+	if (count)
+		(*count)++;
+	return action;
+}
