@@ -6,6 +6,9 @@ import "weir/lb"
 // It is embedded by them and is their Update.
 type open struct{ servers []candidate }
 
+// none is the place of no candidate.
+const none = -1
+
 // candidate is 16 bytes plus the way back to the server: 1,000 of them and their loads fit a second-level cache.
 type candidate struct {
 	load   *lb.Load
@@ -28,22 +31,26 @@ func overhead(l *lb.Load) int64 {
 	return int64(l.Active.Load())<<8 + int64(l.Inactive.Load())
 }
 
-// leastLoaded returns the candidate with the smallest overhead for its weight, of level ones the first; nil: none is below its
-// threshold. h1*w2 > h2*w1 stands for h1/w1 > h2/w2.
-func (o *open) leastLoaded() *Server {
-	var least *candidate
-	var lowest int64
+// leastLoaded returns the place of the candidate with the smallest overhead for its weight, of level ones the first, or none.
+// h1*w2 > h2*w1 stands for h1/w1 > h2/w2.
+func (o *open) leastLoaded() int {
+	least, lowest, weight := none, int64(0), int64(0)
 	for i := range o.servers {
 		c := &o.servers[i]
 		if c.load.Overloaded.Load() {
 			continue
 		}
-		if h := overhead(c.load); least == nil || lowest*c.weight > h*least.weight {
-			least, lowest = c, h
+		if h := overhead(c.load); least == none || lowest*c.weight > h*weight {
+			least, lowest, weight = i, h, c.weight
 		}
 	}
-	if least == nil {
+	return least
+}
+
+// at returns the server at place i, nil for none.
+func (o *open) at(i int) *Server {
+	if i == none {
 		return nil
 	}
-	return least.server
+	return o.servers[i].server
 }

@@ -7,4 +7,4 @@ func init() {
 // wlc takes the server with the fewest connections for its weight (kernel ip_vs_wlc.c).
 type wlc struct{ open }
 
-func (s *wlc) Pick(*Request) *Server { return s.leastLoaded() }
+func (s *wlc) Pick(*Request) *Server { return s.at(s.leastLoaded()) }
