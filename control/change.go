@@ -59,13 +59,20 @@ func (c *change) setService(config lb.Service) {
 			panic(fmt.Sprintf("control: %s: Check let a bad scheduler pass: %v", config.Key, err))
 		}
 		v.picker, v.versions = dataplane.NewPicker(s), nil
+		// To a scheduler, a new service begins empty and a changed one with the servers it has (sched.Scheduler.Update).
+		v.append(v.list())
 	}
 	v.config = config
-	changed := c.setServers(v)
-	if changed || !sameScheduler {
-		v.versions = dataplane.AppendVersion(v.versions, v.list())
-		c.edit.SetService(&dataplane.Service{Key: config.Key, Picker: v.picker, Versions: v.versions})
+	if c.setServers(v) {
+		v.append(v.list())
 	}
+	c.edit.SetService(&dataplane.Service{Key: config.Key, Picker: v.picker, Versions: v.versions})
+}
+
+// append makes l the service's current list, with what its scheduler wants built beside the workers.
+func (v *service) append(l *sched.List) {
+	v.picker.Prepare(l)
+	v.versions = dataplane.AppendVersion(v.versions, l)
 }
 
 // setServers brings the service's servers in line with its configuration. It reports whether the scheduler's list changed.
@@ -85,9 +92,10 @@ func (c *change) setServers(v *service) (changed bool) {
 		delete(wanted, s.key)
 		kept = append(kept, s)
 		if config != s.config {
-			changed = changed || config.Weight != s.config.Weight
 			s.config = config
+			s.show()
 			c.compile(s)
+			changed = true
 		}
 	}
 	for _, config := range v.config.Servers {
@@ -112,9 +120,14 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 		}
 		s = &server{key: key, id: id, load: load}
 		c.paths.Watch(config.Addr)
+		if c.byAddr[config.Addr] == nil {
+			c.byAddr[config.Addr] = map[*server]bool{}
+		}
+		c.byAddr[config.Addr][s] = true
 	}
 	c.serial++
-	s.serial, s.config = c.serial, config
+	s.serial, s.config, s.kept = c.serial, config, 0
+	s.show()
 	c.compile(s)
 	return s
 }
@@ -166,11 +179,21 @@ func (s *server) steerKey() steerKey {
 	return steerKey{s.key.service.Proto, s.config.Addr, s.config.Port}
 }
 
-// list returns the scheduler's view of the service's servers.
+// list returns the scheduler's view of the service's servers. Servers that did not change are the same pointers as before.
 func (v *service) list() *sched.List {
 	l := &sched.List{Servers: make([]*sched.Server, len(v.servers))}
 	for i, s := range v.servers {
-		l.Servers[i] = &sched.Server{ID: s.id, Serial: s.serial, Addr: s.config.Addr, Port: s.config.Port, Weight: s.config.Weight, Load: s.load}
+		l.Servers[i] = s.shown
 	}
 	return l
+}
+
+// show makes the scheduler's view of the server anew, after an edit.
+func (s *server) show() {
+	if s.config.Weight != 0 {
+		s.kept = s.config.Weight
+	}
+	s.shown = &sched.Server{
+		ID: s.id, Serial: s.serial, Addr: s.config.Addr, Port: s.config.Port, Weight: s.config.Weight, Kept: s.kept, Load: s.load,
+	}
 }

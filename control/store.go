@@ -10,8 +10,6 @@ package control
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 
 	"weir/conntrack"
@@ -58,6 +56,8 @@ type Store struct {
 	// lingering are servers that no service lists any more and that connections still name. One that comes back is the
 	// same server: it has its counts again at once (as IPVS's trash does, ip_vs_trash_get_dest).
 	lingering map[serverKey]*server
+	// byAddr are all servers, the lingering ones too, that a change of the path to an address concerns.
+	byAddr map[lb.Addr]map[*server]bool
 	// steered counts who needs a key of the redirect program's map of NAT servers.
 	steered map[steerKey]int
 	// retired are services whose key the redirect program keeps until their last connection has ended.
@@ -90,7 +90,9 @@ type server struct {
 	id      lb.ServerID
 	load    *lb.Load
 	serial  uint64
-	steered bool // its key is in the redirect program's map of NAT servers
+	kept    int32         // its last weight that was not 0 (sched.Server.Kept)
+	shown   *sched.Server // what schedulers see of it
+	steered bool          // its key is in the redirect program's map of NAT servers
 }
 
 // NewStore returns an empty Store that publishes to shared.
@@ -99,6 +101,7 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
 		services:  map[lb.ServiceKey]*service{},
 		lingering: map[serverKey]*server{},
+		byAddr:    map[lb.Addr]map[*server]bool{},
 		steered:   map[steerKey]int{},
 		retired:   map[lb.ServiceKey]bool{},
 	}
@@ -197,8 +200,8 @@ func (s *Store) PathChanged(addrs ...lb.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.begin()
-	for _, v := range s.allServers() {
-		if slices.Contains(addrs, v.config.Addr) {
+	for _, addr := range addrs {
+		for v := range s.byAddr[addr] {
 			c.compile(v)
 		}
 	}
@@ -234,6 +237,9 @@ func (s *Store) Reap() error {
 		errs = append(errs, c.unsteer(v))
 		s.conns.Servers().Release(v.id)
 		s.paths.Unwatch(v.config.Addr)
+		if delete(s.byAddr[v.config.Addr], v); len(s.byAddr[v.config.Addr]) == 0 {
+			delete(s.byAddr, v.config.Addr)
+		}
 	}
 	for key := range s.retired {
 		if !named[key] {
@@ -243,12 +249,4 @@ func (s *Store) Reap() error {
 	}
 	s.shared.Publish(c.edit.Table())
 	return errors.Join(errs...)
-}
-
-func (s *Store) allServers() []*server {
-	all := slices.Collect(maps.Values(s.lingering))
-	for _, v := range s.services {
-		all = append(all, v.servers...)
-	}
-	return all
 }

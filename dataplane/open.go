@@ -13,10 +13,10 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	w.conn = conntrack.Conn{}
 	s := t.Service(&p.Flow)
 	if s == nil {
-		return conntrack.Ref{}, reason.NoService
+		return conntrack.Ref(0), reason.NoService
 	}
 	if !opens(p) {
-		return conntrack.Ref{}, reason.NoConnection
+		return conntrack.Ref(0), reason.NoConnection
 	}
 	request := sched.Request{Flow: p.Flow, Now: w.now}
 	picker := s.Picker
@@ -35,18 +35,18 @@ func opens(p *packet.Packet) bool {
 // insert enters the connection of p to the picked server into the table; w.conn is the entry's copy afterwards.
 func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sched.Server) (conntrack.Ref, reason.Reason) {
 	if picked == nil {
-		return conntrack.Ref{}, reason.NoServer
+		return conntrack.Ref(0), reason.NoServer
 	}
 	server := t.Server(picked.ID)
 	if server == nil {
-		return conntrack.Ref{}, reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
+		return conntrack.Ref(0), reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
 	}
 	c := &w.conn
 	*c = conntrack.Conn{
 		Client: p.Flow.Src, ClientPort: p.Flow.SrcPort,
 		Virtual: p.Flow.Dst, VirtualPort: p.Flow.DstPort,
-		Proto: p.Flow.Proto, Mode: server.Mode, Server: server.ID,
-		ServerAddr: server.Addr, ServerPort: server.Port,
+		Proto: p.Flow.Proto, Mode: server.Mode, ServerID: server.ID,
+		Server: server.Addr, ServerPort: server.Port,
 		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface),
 	}
 	if c.ServerPort == 0 {

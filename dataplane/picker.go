@@ -31,12 +31,15 @@ func AppendVersion(versions []Version, l *sched.List) []Version {
 // both find the same server the least loaded. Control never takes it: it hands over new lists through the table.
 type Picker struct {
 	mu        sync.Mutex
-	scheduler sched.Scheduler // guarded by mu
+	scheduler sched.Scheduler // guarded by mu, but for Prepare
 	seen      uint64          // number of the version the scheduler knows; guarded by mu
 }
 
 // NewPicker returns a picker around a scheduler that has seen no list yet and that nobody else uses.
 func NewPicker(s sched.Scheduler) *Picker { return &Picker{scheduler: s} }
+
+// Prepare builds into l what the scheduler would otherwise build at its next pick. It may be called while workers pick.
+func (p *Picker) Prepare(l *sched.List) { sched.Prepare(p.scheduler, l) }
 
 // pick chooses among the servers of s; the caller holds mu. A worker whose table is older than another's finds the picker
 // ahead of it and picks from the newer list: the same would happen had its packet come a moment later.

@@ -191,7 +191,7 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet) (int, reaso
 }
 
 func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) (int, reason.Reason) {
-	s := t.Server(c.Server)
+	s := t.Server(c.ServerID)
 	switch {
 	case s == nil || s.Removed:
 		return 0, reason.ServerRemoved
@@ -307,7 +307,7 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	w.icmpBudget--
 	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
 	source := p.Flow.Dst
-	if w.conn.Server != 0 && source != w.conn.Virtual {
+	if w.conn.ServerID != 0 && source != w.conn.Virtual {
 		source = t.ifaces[in.Iface].Addr
 	}
 	return source.Is4() && forward.Answer(p, message, source.V4(), mtu)

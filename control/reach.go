@@ -1,0 +1,68 @@
+package control
+
+import (
+	"context"
+
+	"weir/control/paths"
+	"weir/dataplane/forward"
+	"weir/lb"
+)
+
+// Reach is the kernel's routes and neighbours (paths.Watcher) in the dataplane's terms: interfaces by their place in the
+// director's list instead of by the kernel's index.
+type Reach struct {
+	watcher *paths.Watcher
+	iface   map[int]int // by ifindex
+}
+
+// NewReach returns the Paths of a director that serves the interfaces with these kernel indexes, in this order.
+func NewReach(w *paths.Watcher, ifindexes []int) *Reach {
+	r := &Reach{watcher: w, iface: map[int]int{}}
+	for i, ifindex := range ifindexes {
+		r.iface[ifindex] = i
+	}
+	return r
+}
+
+func (r *Reach) Watch(addr lb.Addr)   { r.watcher.Watch(addr) }
+func (r *Reach) Unwatch(addr lb.Addr) { r.watcher.Unwatch(addr) }
+
+// Path implements Paths.
+func (r *Reach) Path(addr lb.Addr) (*forward.Path, bool) {
+	p := r.watcher.Get(addr)
+	if p.State != paths.Resolved {
+		return nil, p.State == paths.Local
+	}
+	iface, ok := r.iface[p.Iface]
+	if !ok {
+		return nil, false
+	}
+	return &forward.Path{Iface: iface, DstMAC: p.DstMAC, SrcMAC: p.SrcMAC, Source: p.Source, MTU: p.MTU}, false
+}
+
+// Check implements Paths.
+func (r *Reach) Check(addr lb.Addr) error {
+	_, err := r.watcher.Lookup(addr)
+	return err
+}
+
+// Follow takes every change of paths into the store, and of the host's own addresses into own, until ctx ends. What own
+// refuses goes to complain.
+func (r *Reach) Follow(ctx context.Context, store *Store, own func([]lb.Addr) error, complain func(error)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.watcher.Changes():
+		}
+		servers, ownChanged := r.watcher.Take()
+		if ownChanged {
+			if err := own(r.watcher.OwnAddresses()); err != nil {
+				complain(err)
+			}
+		}
+		if len(servers) > 0 {
+			store.PathChanged(servers...)
+		}
+	}
+}
