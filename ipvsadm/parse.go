@@ -1,0 +1,447 @@
+package ipvsadm
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	"weir/lb"
+)
+
+// DefaultPersist is what -p alone means in ipvsadm 1.31 (its man page says 300 seconds; the recording says 360).
+const DefaultPersist = 360 * time.Second
+
+// maxTimeout bounds -p and --set, in seconds: 31 days, ipvsadm's.
+const maxTimeout = 31 * 86400
+
+// DefaultScheduler is what a service without -s gets.
+const DefaultScheduler = "wlc"
+
+// Parse reads one command line, the words after the program's name. No words at all mean -L, as with ipvsadm.
+// The error is an *Error.
+func Parse(args []string) (Command, error) { return parse(args, etcServices()) }
+
+// ParseLine reads one line of the kind `ipvsadm -S` prints and -R takes: words between white space, nothing quoted;
+// "ipvsadm" may stand before them. A '#' has no meaning here. A line without words is an error, unlike Parse(nil).
+// The error is an *Error.
+func ParseLine(line string) (Command, error) { return parseLine(line, etcServices()) }
+
+func parseLine(line string, names *serviceNames) (Command, error) {
+	args := strings.Fields(line)
+	if len(args) > 0 && args[0] == "ipvsadm" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return Command{}, noCommand("the line is empty")
+	}
+	return parse(args, names)
+}
+
+func parse(args []string, names *serviceNames) (Command, error) {
+	if len(args) == 0 {
+		return Command{Op: List}, nil
+	}
+	p := parser{in: popt{args: args}, names: names}
+	p.cmd.Service.Netmask = math.MaxUint32
+	p.cmd.Server = lb.Server{Mode: lb.DR, Weight: 1}
+	if err := p.run(); err != nil {
+		return Command{}, err
+	}
+	return p.cmd, nil
+}
+
+// parser turns options into a Command in the order they stand, because ipvsadm does: -r takes the port -t gave before it.
+type parser struct {
+	in    popt
+	names *serviceNames
+	cmd   Command
+	given optionSet
+
+	is4, is6 bool // the service's family; neither until a service is named
+	plen6    int
+	flags    schedFlags
+	flagName string // the last flag of -b that belongs to one scheduler
+}
+
+func (p *parser) run() error {
+	w, arg, _, wrong := p.in.step()
+	if wrong != "" || w == nil || w.op == 0 {
+		return noCommand(fmt.Sprintf("%q", strings.Join(p.in.args, " ")))
+	}
+	p.cmd.Op = w.op
+	switch w.op {
+	case Help, Version:
+		return nil
+	case StartDaemon, StopDaemon:
+		if arg != "master" && arg != "backup" {
+			text := "illegal start-daemon parameter specified"
+			if w.op == StopDaemon {
+				text = "illegal start_daemon specified" // sic
+			}
+			return bad(w, arg, text, "master or backup")
+		}
+		p.cmd.daemon = arg
+	}
+	for {
+		w, arg, has, wrong := p.in.step()
+		if wrong != "" {
+			return &Error{Status: 255, Text: p.in.current() + ": " + wrong,
+				Detail: fmt.Sprintf("%q: %s; %s takes %v", p.in.current(), wrong, p.cmd.Op, p.allowed())}
+		}
+		if w == nil {
+			break
+		}
+		if w.op != 0 {
+			return &Error{Status: 2, Text: fmt.Sprintf("invalid option `%s'", p.in.current()),
+				Detail: fmt.Sprintf("%s: there is a command already, %s; one line holds one", w.flag(), p.cmd.Op)}
+		}
+		if w.opt < optCount {
+			if p.given.has(w.opt) {
+				return &Error{Status: 2, Text: fmt.Sprintf("multiple '%s' options specified", names[w.opt].name),
+					Detail: fmt.Sprintf("%s: %s can be given once", w.flag(), names[w.opt].flag)}
+			}
+			p.given |= set(w.opt)
+		}
+		if err := p.take(w, arg, has); err != nil {
+			return err
+		}
+	}
+	left := p.in.left
+	if p.cmd.Op == SetTimeouts {
+		if len(left) < 3 {
+			return &Error{Status: 2, Text: "--set option requires 3 timeout values", Detail: fmt.Sprintf(
+				"--set: needs three timeouts in seconds (tcp, tcpfin, udp; 0 leaves one as it is), got %d", len(left))}
+		}
+		for i, t := range []*int{&p.cmd.Timeouts.TCP, &p.cmd.Timeouts.TCPFin, &p.cmd.Timeouts.UDP} {
+			n, err := timeout("--set", left[i], 0)
+			if err != nil {
+				return err
+			}
+			*t = n
+		}
+		left = left[3:]
+	}
+	if len(left) > 0 {
+		return &Error{Status: 2, Text: "unexpected argument " + left[0],
+			Detail: fmt.Sprintf("%q: unexpected argument; options begin with a dash, and %s takes %v", left[0], p.cmd.Op, p.allowed())}
+	}
+	if err := p.checkOptions(); err != nil {
+		return err
+	}
+	return p.finish()
+}
+
+// allowed returns what the command can have with it.
+func (p *parser) allowed() optionSet {
+	c := &commands[p.cmd.Op]
+	return c.needs | c.takes | c.takesOne
+}
+
+// checkOptions tells whether the options given go with the command.
+func (p *parser) checkOptions() error {
+	c := &commands[p.cmd.Op]
+	one := optCount
+	for o := range optCount {
+		switch {
+		case !p.given.has(o):
+			if c.needs.has(o) {
+				return &Error{Status: 2, Text: fmt.Sprintf("You need to supply the '%s' option for the '%s' command", names[o].name, c.name),
+					Detail: fmt.Sprintf("%s: needs %s", p.cmd.Op, names[o].flag)}
+			}
+		case !p.allowed().has(o):
+			return &Error{Status: 2, Text: fmt.Sprintf("Illegal '%s' option with the '%s' command", names[o].name, c.name),
+				Detail: fmt.Sprintf("%s: does not go with %s, which takes %v", names[o].flag, p.cmd.Op, p.allowed())}
+		case c.takesOne.has(o) && one != optCount:
+			return &Error{Status: 2, Text: fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' command",
+				names[o].name, names[one].name, c.name)}
+		case c.takesOne.has(o):
+			one = o
+		}
+	}
+	return nil
+}
+
+// take handles one option.
+func (p *parser) take(w *word, arg string, has bool) (err error) {
+	svc, srv := &p.cmd.Service, &p.cmd.Server
+	switch w.opt {
+	case optService:
+		return p.takeService(w, arg)
+	case optIPv6:
+		if svc.Key.Mark == 0 {
+			return &Error{Status: 2, Text: "-6 used before -f\n", Detail: "-6: comes after -f and its mark: -f 7 -6"}
+		}
+		svc.Key.Is6, p.is4, p.is6, p.plen6 = true, false, true, 128
+	case optScheduler:
+		svc.Scheduler = arg
+	case optPersistent:
+		svc.Persist = DefaultPersist
+		if has {
+			n, err := timeout(w.flag(), arg, 1)
+			if err != nil {
+				return err
+			}
+			svc.Persist = time.Duration(n) * time.Second
+		}
+	case optNetmask:
+		if p.is6 {
+			if p.plen6, err = number(w, arg, 1, 128, "illegal ipv6 netmask specified"); err != nil {
+				return err
+			}
+			break
+		}
+		mask, ok := parseIPv4(arg)
+		if !ok {
+			return bad(w, arg, "illegal virtual server persistent mask specified", "a netmask as 255.255.255.0 (IPv6: 1 to 128, after the service)")
+		}
+		svc.Netmask = mask
+	case optServer:
+		a, port, hasPort, why := parseAddrPort(arg, svc.Key.Proto, p.names)
+		if why != "" {
+			return bad(w, arg, "illegal real server address[:port] specified", why)
+		}
+		if !hasPort {
+			port = svc.Key.Port
+		}
+		srv.Addr, srv.Port = a, port
+	case optForward:
+		srv.Mode = map[byte]lb.Mode{'g': lb.DR, 'i': lb.TUN, 'm': lb.NAT, 'F': lb.FULLNAT}[w.short]
+	case optWeight:
+		n, err := number(w, arg, 0, math.MaxInt32, "illegal weight specified")
+		srv.Weight = int32(n)
+		return err
+	case optUpper:
+		n, err := number(w, arg, 0, math.MaxInt32, "illegal u_threshold specified")
+		srv.Upper = uint32(n)
+		return err
+	case optLower:
+		n, err := number(w, arg, 0, math.MaxInt32, "illegal l_threshold specified")
+		srv.Lower = uint32(n)
+		return err
+	case optOnePacket:
+		svc.OnePacket = true
+	case optEngine:
+		svc.Engine = arg
+	case optSchedFlags:
+		p.flags, p.flagName, err = parseSchedFlags(w, arg)
+		return err
+	case optTunType:
+		switch arg {
+		case "ipip":
+			srv.Tunnel.Type = lb.IPIP
+		case "gue":
+			srv.Tunnel.Type = lb.GUE
+		case "gre":
+			srv.Tunnel.Type = lb.GRE
+		default:
+			return bad(w, arg, "illegal tunnel type specified", "ipip, gue or gre")
+		}
+	case optTunPort:
+		n, err := number(w, arg, 1, 65535, "illegal tunnel port specified")
+		srv.Tunnel.Port = uint16(n)
+		return err
+	case optTunCsum:
+		srv.Tunnel.Csum = true
+	case optTunRemcsum:
+		srv.Tunnel.Remcs = true
+	default:
+		return p.takeListing(w, arg)
+	}
+	return nil
+}
+
+// takeListing handles the options that choose what is listed, and those of the daemon, of which only the form is looked at.
+func (p *parser) takeListing(w *word, arg string) (err error) {
+	l := &p.cmd.Listing
+	switch w.opt {
+	case optNumeric:
+		l.Numeric = true
+	case optConnection:
+		l.Connections = true
+	case optTimeout:
+		l.Timeouts = true
+	case optDaemon:
+		l.Daemon = true
+	case optStats:
+		l.Stats = true
+	case optRate:
+		l.Rate = true
+	case optThresholds:
+		l.Thresholds = true
+	case optPersistentConn:
+		l.PersistentConn = true
+	case optTunInfo:
+		l.TunnelInfo = true
+	case optExact:
+		l.Exact = true
+	case optNoSort:
+		l.NoSort = true
+	case optSyncID:
+		_, err = number(w, arg, 0, 255, "illegal syncid specified")
+	case optMcastPort:
+		_, err = number(w, arg, 1, 65535, "illegal mcast-port specified")
+	case optMcastTTL:
+		_, err = number(w, arg, 1, 255, "illegal mcast-ttl specified")
+	case optSyncMaxLen:
+		_, err = number(w, arg, 1, 65535-20-8, "illegal sync-maxlen specified")
+	case optMcastGroup:
+		if a, e := netip.ParseAddr(arg); e != nil || !a.IsMulticast() {
+			version := 4
+			if a.Is6() {
+				version = 6
+			}
+			err = bad(w, arg, fmt.Sprintf("invalid IPv%d mcast-group `%s'", version, arg), "a multicast address")
+		}
+	}
+	return err
+}
+
+func (p *parser) takeService(w *word, arg string) error {
+	p.cmd.HasService = true
+	key := &p.cmd.Service.Key
+	if w.short == 'f' {
+		n, ok := parseNumber(arg, 1, math.MaxUint32)
+		if !ok {
+			return bad(w, arg, fmt.Sprintf("invalid fwmark value `%s' specified", arg), "a number from 1 to 4294967295")
+		}
+		key.Mark, p.is4 = uint32(n), true
+		return nil
+	}
+	key.Proto = lb.TCP
+	switch w.long {
+	case "udp-service":
+		key.Proto = lb.UDP
+	case "sctp-service":
+		key.Proto = lb.SCTP
+	}
+	a, port, _, why := parseAddrPort(arg, key.Proto, p.names)
+	if why != "" {
+		return bad(w, arg, "illegal virtual server address[:port] specified", why)
+	}
+	key.Addr, key.Port = a, port
+	p.is4, p.is6, p.plen6 = a.Is4(), !a.Is4(), 128
+	return nil
+}
+
+// finish checks what can only be checked when all options are known, and fills in defaults.
+func (p *parser) finish() error {
+	svc, srv := &p.cmd.Service, &p.cmd.Server
+	switch p.cmd.Op {
+	case AddService, EditService:
+		if err := p.finishService(); err != nil {
+			return err
+		}
+		*srv = lb.Server{}
+	case AddServer, EditServer:
+		if err := p.finishServer(); err != nil {
+			return err
+		}
+		*svc = Service{Service: lb.Service{Key: svc.Key}}
+	case List:
+		l := p.cmd.Listing
+		instead := l.Connections || l.Timeouts || l.Daemon
+		if instead && (l.Stats || l.Rate || l.Thresholds) || (l.Timeouts || l.Daemon) && l.PersistentConn {
+			return &Error{Status: 2, Text: "options conflicts in the list command",
+				Detail: "-L: -c, --timeout and --daemon list something else and do not go with --stats, --rate and --thresholds" +
+					" (--timeout and --daemon not with --persistent-conn either)"}
+		}
+		fallthrough
+	default:
+		*svc = Service{Service: lb.Service{Key: svc.Key}}
+		*srv = lb.Server{Addr: srv.Addr, Port: srv.Port}
+	}
+	return nil
+}
+
+func (p *parser) finishService() error {
+	svc := &p.cmd.Service
+	if svc.Scheduler == "" {
+		svc.Scheduler = DefaultScheduler
+	}
+	if p.flagName != "" && !strings.HasPrefix(p.flagName, svc.Scheduler+"-") {
+		return &Error{Status: 2, Text: fmt.Sprintf("incompatible scheduler flag `%s'", p.flagName),
+			Detail: fmt.Sprintf("-b %q: is not a flag of the scheduler %q, which takes %s", p.flagName, svc.Scheduler, allowedFlags(svc.Scheduler))}
+	}
+	svc.SchedFlags = p.flags.names(svc.Scheduler)
+	if svc.Key.Mark == 0 && svc.Key.Port == 0 && svc.Persist == 0 {
+		return &Error{Status: 2, Text: "Zero port specified for non-persistent service", Detail: fmt.Sprintf(
+			"%s: a service for every port (no port, or port 0) needs -p; for one port write ADDRESS:PORT, IPv6 in brackets", svc.Key)}
+	}
+	if svc.OnePacket && svc.Key.Mark == 0 && svc.Key.Proto != lb.UDP {
+		return &Error{Status: 2, Text: "One-Packet Scheduling is only for UDP virtual services",
+			Detail: fmt.Sprintf("-o: %s: one-packet scheduling is for UDP services (-u) and firewall marks (-f)", svc.Key)}
+	}
+	if svc.Persist == 0 || p.is6 {
+		svc.Netmask = math.MaxUint32 // -M without -p is taken and has no effect
+	}
+	if n := prefixLen(svc.Netmask); n > 0 && n < 32 {
+		svc.PersistLen = n
+	}
+	if svc.Persist != 0 && p.is6 && p.plen6 < 128 {
+		svc.PersistLen = p.plen6
+	}
+	return nil
+}
+
+func (p *parser) finishServer() error {
+	svc, srv := &p.cmd.Service, &p.cmd.Server
+	// DR and TUN leave the packet's port alone: whatever -r said, the server's port is the service's (but for marks, which have none).
+	if svc.Key.Mark == 0 && (srv.Mode == lb.DR || srv.Mode == lb.TUN) {
+		srv.Port = svc.Key.Port
+	}
+	if srv.Addr.Is4() == p.is6 && srv.Mode != lb.TUN {
+		return &Error{Status: 2, Text: "Different address family is allowed only for tunneling servers",
+			Detail: fmt.Sprintf("-r %s: is of another address family than %s; only -i allows that", srv.Addr, svc.Key)}
+	}
+	tun := p.given & set(optTunType, optTunPort, optTunNoCsum, optTunCsum, optTunRemcsum)
+	if tun != 0 && srv.Mode != lb.TUN {
+		return &Error{Status: 2, Text: "Tunnel options conflict with forward method", Detail: fmt.Sprintf("%v: needs -i", tun)}
+	}
+	return checkTunnel(srv.Tunnel.Type, tun)
+}
+
+// checkTunnel tells whether the options of a tunnel go with its type.
+func checkTunnel(typ lb.TunnelType, given optionSet) error {
+	oneOf := map[lb.TunnelType]optionSet{lb.GUE: set(optTunNoCsum, optTunCsum, optTunRemcsum), lb.GRE: set(optTunNoCsum, optTunCsum)}[typ]
+	var needs optionSet
+	if typ == lb.GUE {
+		needs = set(optTunPort)
+	}
+	one := optCount
+	for _, o := range []option{optTunPort, optTunNoCsum, optTunCsum, optTunRemcsum} {
+		text := ""
+		switch {
+		case !given.has(o) && needs.has(o):
+			text = fmt.Sprintf("You need to supply the '%s' option for the '%s' tunnel type", names[o].name, typ)
+		case !given.has(o) || needs.has(o):
+		case !oneOf.has(o):
+			text = fmt.Sprintf("Illegal '%s' option with the '%s' tunnel type", names[o].name, typ)
+		case one != optCount:
+			text = fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' tunnel type", names[o].name, names[one].name, typ)
+		default:
+			one = o
+		}
+		if text != "" {
+			return &Error{Status: 2, Text: text,
+				Detail: fmt.Sprintf("--tun-type %s: needs %v, takes one of %v; given %v", typ, needs, oneOf, given&^set(optTunType))}
+		}
+	}
+	return nil
+}
+
+// noCommand is what ipvsadm answers when the first option is no command.
+func noCommand(got string) error {
+	var flags []string
+	for op := AddService; op <= Version; op++ {
+		flags = append(flags, op.String())
+	}
+	return &Error{Status: 255, Text: "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
+		Detail: fmt.Sprintf("%s: must begin with a command, one of %s", got, strings.Join(flags, " "))}
+}
+
+// bad is a value that an option does not take.
+func bad(w *word, value, text, allowed string) *Error {
+	return &Error{Status: 2, Text: text, Detail: fmt.Sprintf("%s %q: %s; must be %s", w.flag(), value, text, allowed)}
+}
