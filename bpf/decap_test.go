@@ -1,0 +1,213 @@
+package bpf
+
+import (
+	"crypto/sha256"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"weir/internal/testpkt"
+	"weir/lb"
+)
+
+// A client's packets to a VIP go into a TUN device; the test puts each into an outer header to the server's address, as a director
+// would. The server, in a namespace of its own, has the VIP on lo and answers directly.
+func TestDecapCarriesTCP(t *testing.T) {
+	const vip, rip = "192.0.2.10", "10.9.0.2"
+	server := newHost(t)
+	near, far := newVeth(t, 1)
+	for _, l := range []netlink.Link{near, far} {
+		if err := netlink.LinkSetMTU(l, 1520); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addAddr(t, netlink.AddrAdd, near, "10.9.0.1/24")
+	moveTo(t, server, far, rip+"/24", vip+"/32")
+
+	var d *Decap
+	server.do(t, func() (err error) {
+		d, err = AttachDecap(far.Attrs().Index, lb.MustParseAddr(rip))
+		return err
+	})
+	defer d.Close()
+	encapsulate(t, vip, rip)
+
+	var listener net.Listener
+	server.do(t, func() (err error) {
+		listener, err = net.Listen("tcp4", vip+":80")
+		return err
+	})
+	defer listener.Close()
+	go func() { // an echo server, for one connection
+		conn, err := listener.Accept()
+		if err == nil {
+			io.Copy(conn, conn)
+			conn.Close()
+		}
+	}()
+
+	data := make([]byte, 4<<20)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	conn, err := net.DialTimeout("tcp4", vip+":80", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() {
+		conn.Write(data)
+		conn.(*net.TCPConn).CloseWrite()
+	}()
+	back, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sha256.Sum256(back) != sha256.Sum256(data) {
+		t.Errorf("sent %d bytes, %d came back, not the same", len(data), len(back))
+	}
+
+	count, err := d.Count()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least := uint64(len(data) / 1500); count < least {
+		t.Errorf("%d packets decapsulated, want %d at least", count, least)
+	}
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if after, err := d.Count(); err != nil || after < count {
+		t.Errorf("count after Close: %d (%v), before it was %d", after, err, count)
+	}
+}
+
+func TestDecapLeavesOthersAlone(t *testing.T) {
+	near, _ := newVeth(t, 1)
+	d, err := AttachDecap(near.Attrs().Index, lb.MustParseAddr("10.9.0.2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+
+	client, vip := netip.MustParseAddrPort("198.51.100.1:1000"), netip.MustParseAddrPort("192.0.2.10:80")
+	dip, rip := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
+	inner := testpkt.UDP(client, vip).Text("hello")
+	tunnel := inner.Via(dip, rip)
+	carried := inner.Bytes()[14:]
+	for _, row := range []struct {
+		what  string
+		frame []byte
+		takes bool
+	}{
+		{"IPv4 in IPv4 to the server", tunnel.Bytes(), true},
+		{"to another address", inner.Via(dip, dip).Bytes(), false},
+		{"another protocol", testpkt.Raw(dip, rip, 47).Payload(carried).Bytes(), false},
+		{"a first fragment", testpkt.Raw(dip, rip, 4).Payload(carried).Fragment(0, true).Bytes(), false},
+		{"a later fragment", testpkt.Raw(dip, rip, 4).Payload(carried).Fragment(1480, false).Bytes(), false},
+		{"not a tunnel at all", testpkt.UDP(client, netip.AddrPortFrom(rip, 80)).Bytes(), false},
+		{"with a VLAN tag", tunnel.VLAN(7).Bytes(), false},
+		{"outer header cut off", tunnel.Bytes()[:33], false},
+		{"nothing but Ethernet", tunnel.Bytes()[:14], false},
+	} {
+		t.Run(row.what, func(t *testing.T) {
+			action, out, err := d.objects.Decap.Test(row.frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if action != xdpPass {
+				t.Errorf("action %d, want XDP_PASS", action)
+			}
+			want := row.frame
+			if row.takes {
+				want = slices.Concat(row.frame[:14], carried)
+			}
+			if string(out) != string(want) {
+				t.Errorf("frame is\n%x, want\n%x", out, want)
+			}
+		})
+	}
+	if n, err := d.Count(); n != 1 || err != nil {
+		t.Errorf("%d packets decapsulated (%v), want 1", n, err)
+	}
+}
+
+// moveTo gives a host its only interface, with its first address; the others are put on lo.
+func moveTo(t *testing.T, h *host, l netlink.Link, addr string, onLo ...string) {
+	t.Helper()
+	if err := netlink.LinkSetNsFd(l, int(h.ns)); err != nil {
+		t.Fatal(err)
+	}
+	lo, err := h.nl.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addAddr(t, h.nl.AddrAdd, l, addr)
+	for _, a := range onLo {
+		addAddr(t, h.nl.AddrAdd, lo, a)
+	}
+	for _, l := range []netlink.Link{l, lo} {
+		if err := h.nl.LinkSetUp(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.nl.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: parseCIDR(t, "10.8.0.0/24")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// encapsulate routes vip into a TUN device with the address 10.8.0.1 and forwards what comes out of it inside IPIP to rip.
+func encapsulate(t *testing.T, vip, rip string) {
+	t.Helper()
+	for _, f := range []string{"all", "default"} {
+		file := filepath.Join("/proc/sys/net/ipv4/conf", f, "rp_filter")
+		if err := os.WriteFile(file, []byte("0"), 0o644); err != nil { // the answers come in by another interface
+			t.Fatal(err)
+		}
+	}
+	tun := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun"}, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true,
+		Flags: netlink.TUNTAP_NO_PI, Queues: 1}
+	if err := netlink.LinkAdd(tun); err != nil {
+		t.Fatal(err)
+	}
+	file := tun.Fds[0]
+	addAddr(t, netlink.AddrAdd, tun, "10.8.0.1/24")
+	if err := netlink.LinkSetUp(tun); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: tun.Attrs().Index, Dst: parseCIDR(t, vip+"/32")}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_IPIP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := &unix.SockaddrInet4{Addr: [4]byte(net.ParseIP(rip).To4())}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		packet := make([]byte, 2048)
+		for {
+			n, err := file.Read(packet)
+			if err != nil {
+				return
+			}
+			unix.Sendto(raw, packet[:n], 0, to) // one that is lost TCP sends again
+		}
+	}()
+	t.Cleanup(func() {
+		file.Close()
+		<-done
+		unix.Close(raw)
+	})
+}
