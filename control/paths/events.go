@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -55,8 +56,9 @@ const receiveBuffer = 8 << 20
 
 // subscription is the socket notifications come by. It belongs to the namespace of the thread that opened it.
 type subscription struct {
-	file *os.File
-	raw  syscall.RawConn
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool // the poller's own error for a closed file is not exported
 }
 
 func subscribe() (*subscription, error) {
@@ -76,29 +78,31 @@ func subscribe() (*subscription, error) {
 		file.Close()
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	return &subscription{file, raw}, nil
+	return &subscription{file: file, raw: raw}, nil
 }
 
 // close makes read return.
-func (s *subscription) close() { s.file.Close() }
+func (s *subscription) close() {
+	if !s.closed.Swap(true) {
+		s.file.Close()
+	}
+}
 
-// read hands every event to emit until the socket is closed (nil) or fails, or emit returns false.
-func (s *subscription) read(emit func(event) bool) error {
+// read hands every event to emit until the socket is closed (nil) or fails.
+func (s *subscription) read(emit func(event)) error {
 	buf := make([]byte, 64<<10) // the kernel's notifications are at most a page or two; dumps do not come this way
 	for {
 		n, err := s.receive(buf)
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case err != nil && s.closed.Load():
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			// Nothing more is queued until what is queued was taken (netlink_broadcast_deliver, NETLINK_S_CONGESTED).
 			// It is older than what was dropped: applied after the reload that follows it would bring the past back.
-			if err := s.drain(buf); err != nil {
+			if err := s.drain(buf); err != nil && !s.closed.Load() {
 				return err
 			}
-			if !emit(event{kind: overrun}) {
-				return nil
-			}
+			emit(event{kind: overrun})
 			continue
 		case err != nil:
 			return fmt.Errorf("read netlink: %w", err)
@@ -108,8 +112,8 @@ func (s *subscription) read(emit func(event) bool) error {
 			return fmt.Errorf("read netlink: %w", err)
 		}
 		for _, m := range msgs {
-			if e := decode(m); e.kind != nothing && !emit(e) {
-				return nil
+			if e := decode(m); e.kind != nothing {
+				emit(e)
 			}
 		}
 	}
@@ -143,13 +147,13 @@ func (s *subscription) drain(buf []byte) error {
 		}
 		return true
 	})
-	switch {
-	case errors.Is(rerr, os.ErrClosed) || err == unix.EAGAIN:
-		return nil // a closed socket shows at the next read
-	case rerr != nil:
+	if rerr != nil {
 		return fmt.Errorf("read netlink: %w", rerr)
 	}
-	return fmt.Errorf("read netlink: %w", err)
+	if err != unix.EAGAIN {
+		return fmt.Errorf("read netlink: %w", err)
+	}
+	return nil
 }
 
 // decode reads one message; what it does not understand is nothing.
