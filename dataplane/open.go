@@ -26,10 +26,9 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	return ref, why
 }
 
-// opens reports whether a packet may begin a connection: for TCP only a SYN does, one with ACK too, as IPVS has it
-// (tcp_conn_schedule in net/netfilter/ipvs/ip_vs_proto_tcp.c).
+// opens reports whether a packet may begin a connection.
 func opens(p *packet.Packet) bool {
-	return p.Flow.Proto != lb.TCP || p.TCPFlags&(packet.SYN|packet.RST) == packet.SYN
+	return p.Flow.Proto != lb.TCP || conntrack.OpensTCP(p.TCPFlags, false)
 }
 
 // insert enters the connection of p to the picked server into the table; w.conn is the entry's copy afterwards.
@@ -49,17 +48,28 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sche
 		Server: server.Addr, ServerPort: server.Port,
 		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface),
 	}
+	c.ClientTag = clientTag(c.ClientMAC, in.Iface)
 	if c.ServerPort == 0 {
 		c.ServerPort = p.Flow.DstPort
 	}
-	ref, result := w.shared.conns.Insert(c, w.now)
+	conns := w.shared.conns
+	conns.Open(c, p.TCPFlags)
+	ref, result := conns.Insert(c, w.now)
 	switch result {
-	case conntrack.Inserted:
+	case conntrack.OK:
 		w.count.Connections++
-	case conntrack.Full:
-		return ref, reason.TableFull
+		return ref, reason.None
+	case conntrack.Exists: // another worker was faster: two packets of one flow came by two queues
+		if conns.Load(ref, c) {
+			return ref, reason.None
+		}
+		return ref, reason.NoConnection
 	case conntrack.ReverseTaken:
 		return ref, reason.ReplyConflict
+	case conntrack.NoPort:
+		return ref, reason.PortsExhausted
+	case conntrack.NoServer:
+		return ref, reason.ServerRemoved
 	}
-	return ref, reason.None
+	return ref, reason.TableFull
 }

@@ -13,7 +13,6 @@ import (
 type Table struct {
 	services map[lb.ServiceKey]*Service
 	servers  []*serverPage // by lb.ServerID.Slot
-	locals   []lb.Addr     // FULLNAT's local addresses, by the index that connections hold
 	ifaces   []Iface       // the director's interfaces, by the index that paths and connections hold
 }
 
@@ -78,14 +77,6 @@ func (t *Table) Server(id lb.ServerID) *Server {
 	return nil
 }
 
-// Local returns FULLNAT's local address of that index, the zero Addr if there is none.
-func (t *Table) Local(index uint16) lb.Addr {
-	if int(index) < len(t.locals) {
-		return t.locals[index]
-	}
-	return lb.Addr{}
-}
-
 // Ifaces returns the director's interfaces, in the order of their indices. The slice is the table's own.
 func (t *Table) Ifaces() []Iface { return t.ifaces }
 
@@ -138,10 +129,6 @@ func (e *Edit) slot(slot uint32) **Server {
 	}
 	return &e.table.servers[n][slot&(1<<pageBits-1)]
 }
-
-// SetLocals sets FULLNAT's local addresses. An address that connections may name must keep its index: only append, or leave
-// the zero Addr in the place of one that went.
-func (e *Edit) SetLocals(locals []lb.Addr) { e.table.locals = append([]lb.Addr(nil), locals...) }
 
 // SetIfaces sets the director's interfaces. Their order never changes in the life of a director.
 func (e *Edit) SetIfaces(ifaces []Iface) { e.table.ifaces = append([]Iface(nil), ifaces...) }

@@ -12,6 +12,7 @@
 package dataplane
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -72,6 +73,8 @@ const (
 	expirePerTurn = 4096
 	// icmpPerSecond bounds the ICMP errors of one worker, like net.ipv4.icmp_msgs_per_sec (RFC 1812 4.3.2.8).
 	icmpPerSecond = 1000
+	// reuseMode is IPVS's conn_reuse_mode: a SYN on a connection in TIME_WAIT or CLOSE opens a new one.
+	reuseMode = 1
 )
 
 // Worker moves the packets of its queues. It belongs to one goroutine; only Counters may be called from others.
@@ -80,7 +83,7 @@ type Worker struct {
 	queues  []IfaceQueue
 	out     []Queue // by interface: where this worker transmits; nil: it has no queue there
 	host    Host
-	sweeper conntrack.Sweeper
+	sweeper *conntrack.Sweeper
 
 	// Scratch of the packet at hand.
 	packet packet.Packet
@@ -116,11 +119,11 @@ func NewWorker(s *Shared, index, workers int, queues []IfaceQueue, host Host) *W
 // Counters returns what the worker had counted at the end of its last turn. Safe to call from any goroutine.
 func (w *Worker) Counters() Counters { return w.public.read() }
 
-// Turn serves every queue once and does a bounded piece of housekeeping. It returns how many packets it took.
-func (w *Worker) Turn() int {
+// Turn serves every queue once and does a bounded piece of housekeeping. It returns how many packets it took, and whether the
+// housekeeping of this second is done: only then may the worker sleep.
+func (w *Worker) Turn() (taken int, done bool) {
 	t := w.shared.table.Load()
 	w.now = w.shared.clock()
-	taken := 0
 	for i := range w.queues {
 		in := &w.queues[i]
 		n := in.Queue.Recv(w.frames[:])
@@ -137,9 +140,10 @@ func (w *Worker) Turn() int {
 	for i := range w.queues {
 		w.queues[i].Queue.Flush()
 	}
-	w.count.Expired += uint64(w.sweeper.Sweep(w.now, expirePerTurn))
+	ended, done := w.sweeper.Sweep(w.now, expirePerTurn)
+	w.count.Expired += uint64(ended)
 	w.public.show(&w.count)
-	return taken
+	return taken, done
 }
 
 // handle brings one frame to its end: sent, given to the host, or dropped. The frame is the queue's again afterwards.
@@ -176,15 +180,20 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet) (int, reaso
 	conns, c := w.shared.conns, &w.conn
 	hash := conns.Hash(&p.Flow)
 	ref, dir := conns.Lookup(&p.Flow, hash, c)
-	if dir == conntrack.None {
+	if dir == conntrack.Forward && c.Reopens(p.TCPFlags, reuseMode) {
+		conns.Delete(ref)
+		dir = conntrack.None
+	}
+	switch dir {
+	case conntrack.None:
 		var why reason.Reason
 		if ref, why = w.open(t, in, p); why != reason.None {
 			return 0, why
 		}
-		dir = conntrack.Forward
-	}
-	conns.Packet(ref, c, dir, p.TCPFlags, w.now)
-	if dir == conntrack.Reverse {
+	case conntrack.Forward:
+		conns.Packet(ref, c, dir, p.TCPFlags, w.now)
+	case conntrack.Reverse:
+		conns.Packet(ref, c, dir, p.TCPFlags, w.now)
 		return w.toClient(t, p, c)
 	}
 	return w.toServer(t, in, p, ref, c)
@@ -206,7 +215,7 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 		w.hop.To = packet.Endpoints{Dst: s.Addr, DstPort: s.Port}
 		w.follow(in, p, ref, c)
 	case lb.FULLNAT:
-		w.hop.To = packet.Endpoints{Src: t.Local(c.LocalIndex), SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
+		w.hop.To = packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
 		w.follow(in, p, ref, c)
 	case lb.TUN:
 		w.tunnelID++
@@ -242,9 +251,17 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 // cache line, spares reading the second to find that nothing changed.
 func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
 	mac := p.SrcMAC()
-	if conntrack.ClientTag(mac, uint16(in.Iface)) != c.ClientTag {
-		w.shared.conns.SetClient(ref, mac, uint16(in.Iface))
+	if tag := clientTag(mac, in.Iface); tag != c.ClientTag {
+		c.ClientTag, c.ClientMAC, c.ClientIface = tag, mac, uint16(in.Iface)
+		w.shared.conns.SetClient(ref, c)
 	}
+}
+
+// clientTag is 16 bits of where a client's packets come from. Two ways with one tag (1 in 65,536 pairs) would leave answers on the
+// first until the client's path changes once more, so every bit of the address counts in it.
+func clientTag(mac [6]byte, iface int) uint16 {
+	v := uint64(binary.LittleEndian.Uint32(mac[:4])) | uint64(binary.LittleEndian.Uint16(mac[4:]))<<32 | uint64(iface)<<48
+	return uint16(v * 0x9e3779b97f4a7c15 >> 48) // Fibonacci hashing: the golden ratio's top bits
 }
 
 // send hands the frame to the queue of interface out: itself when that is where it came from, else a copy of it.
