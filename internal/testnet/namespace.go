@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Namespace is one host of a network. Its methods that return no error fail the test instead, and so belong to the test's goroutine.
@@ -133,6 +134,9 @@ func (ns *Namespace) addAddr(device, prefix string) error {
 	link, err := ns.nl.LinkByName(device)
 	if err != nil {
 		return err
+	}
+	if addr.IP.To4() == nil {
+		addr.Flags = unix.IFA_F_NODAD // even with accept_dad off, an address is tentative until a kernel worker has looked at it
 	}
 	return ns.nl.AddrReplace(link, addr)
 }
