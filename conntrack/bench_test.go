@@ -1,0 +1,120 @@
+package conntrack
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"weir/lb"
+)
+
+// benchFlow is the i-th client's flow to one VIP.
+func benchFlow(i int) lb.Flow {
+	return lb.Flow{Src: lb.AddrFrom4(0x0a000000 + uint32(i)>>4), Dst: lb.AddrFrom4(0xc0000201), SrcPort: uint16(1024 + i&15), DstPort: 80, Proto: lb.UDP}
+}
+
+func fill(tb testing.TB, t *Table, n int, mode lb.Mode) []lb.Flow {
+	tb.Helper()
+	id, _, err := t.Servers().Acquire()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	flows := make([]lb.Flow, n)
+	for i := range flows {
+		flows[i] = benchFlow(i)
+		c := connOf(flows[i], mode, id)
+		t.Open(&c, 0)
+		if _, r := t.Insert(&c, 1); r != OK {
+			tb.Fatalf("insert %d: %v", i, r)
+		}
+	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
+	return flows
+}
+
+// connOf returns the connection of f to a server at 10.255.0.1:8080.
+func connOf(f lb.Flow, mode lb.Mode, id lb.ServerID) Conn {
+	return Conn{Client: f.Src, Virtual: f.Dst, ClientPort: f.SrcPort, VirtualPort: f.DstPort, Proto: f.Proto, Mode: mode, ServerID: id,
+		Server: lb.AddrFrom4(0x0aff0001), ServerPort: 8080}
+}
+
+func newTable(tb testing.TB, o Options) *Table {
+	tb.Helper()
+	t, err := New(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(t.Close)
+	return t
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, huge := range []bool{false, true} {
+		for _, n := range []int{1_000, 64_000, 1_000_000} {
+			b.Run(fmt.Sprintf("flows=%d/huge=%t", n, huge), func(b *testing.B) {
+				t := newTable(b, Options{Capacity: 1 << 20, HugePages: huge})
+				flows := fill(b, t, n, lb.DR)
+				var c Conn
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					f := &flows[i]
+					if _, dir := t.Lookup(f, t.Hash(f), &c); dir != Forward {
+						b.Fatal("lost")
+					}
+					if i++; i == n {
+						i = 0
+					}
+				}
+			})
+		}
+	}
+}
+
+var sink uint64
+
+func BenchmarkHash(b *testing.B) {
+	t := newTable(b, Options{Capacity: 1})
+	f := benchFlow(7)
+	for b.Loop() {
+		sink += t.Hash(&f)
+		f.SrcPort++
+	}
+}
+
+func BenchmarkInsertDelete(b *testing.B) {
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT} {
+		b.Run(mode.String(), func(b *testing.B) {
+			t := newTable(b, Options{Capacity: 1 << 20})
+			if err := t.SetLocals([]lb.Addr{lb.AddrFrom4(0x0afe0001)}); err != nil {
+				b.Fatal(err)
+			}
+			id, _, _ := t.Servers().Acquire()
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				c := connOf(benchFlow(i&0xffff), mode, id)
+				t.Open(&c, 0)
+				ref, r := t.Insert(&c, 1)
+				if r != OK || !t.Delete(ref) {
+					b.Fatal(r)
+				}
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkPacket(b *testing.B) {
+	t := newTable(b, Options{Capacity: 1 << 10})
+	id, _, _ := t.Servers().Acquire()
+	f := benchFlow(0)
+	f.Proto = lb.TCP
+	c := connOf(f, lb.NAT, id)
+	t.Open(&c, SYN)
+	ref, _ := t.Insert(&c, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		t.Packet(ref, &c, Forward, ACK, 2)
+	}
+}

@@ -1,0 +1,105 @@
+package conntrack
+
+import (
+	"sync/atomic"
+
+	"weir/lb"
+)
+
+// entry is one connection: 16 words in two cache lines, of which the first has all that a packet from the client needs.
+// All words are read and written by sync/atomic only.
+//
+// The head's incarnation is what makes lock-free reading sound: words 1-5 and 8-11 are written only while the head says "free" (mode 0), and
+// the incarnation grows when an entry is freed. So words read between two loads of the head with the same incarnation and a
+// mode belong to that connection. The other words change while the connection lives, each by itself: the
+// head's state and flags, the timer and the path under the connection's stripe (the template's ASSURED by
+// compare-and-swap), the coarse second by compare-and-swap, the number of controlled connections by addition.
+type entry [16]atomic.Uint64
+
+const (
+	// first line
+	wHead      = iota // incarnation(32) | protocol(8) | mode(8; 0: free) | state(8) | flags(8)
+	wClientHi         // in a free entry: the next free one
+	wClientLo         //
+	wVirtualHi        //
+	wVirtualLo        //
+	wPorts            // client port | virtual port | local port | index of the local address
+	wServer           // ServerID(32) | last seen, coarse second(32)
+	wTimer            // client tag(16) | spare(16) | timeout in seconds(32)
+	// second line
+	wServerHi
+	wServerLo
+	wLocalHi
+	wLocalLo
+	wPath       // client interface(16) | client MAC(48): one word, so the two never come apart
+	wServerPort // spare(48) | server port(16)
+	wOffsets    // sequence offset per direction: room for SYN proxy and TOA
+	wControl    // entry number of the controlling template(32) | number of controlled connections(32)
+)
+
+func packHead(incarnation uint32, proto lb.Proto, mode lb.Mode, state State, flags Flags) uint64 {
+	return uint64(incarnation)<<32 | uint64(proto)<<24 | uint64(mode)<<16 | uint64(state)<<8 | uint64(flags)
+}
+
+func headIncarnation(h uint64) uint32 { return uint32(h >> 32) }
+func headProto(h uint64) lb.Proto     { return lb.Proto(h >> 24) }
+func headMode(h uint64) lb.Mode       { return lb.Mode(h >> 16) }
+func headState(h uint64) State        { return State(h >> 8) }
+func headFlags(h uint64) Flags        { return Flags(h) }
+func headFree(h uint64) bool          { return headMode(h) == 0 }
+
+// write fills a free entry from c; the head comes last and makes it a connection.
+func (e *entry) write(c *Conn, control uint32) (incarnation uint32) {
+	e[wClientHi].Store(c.Client.Hi)
+	e[wClientLo].Store(c.Client.Lo)
+	e[wVirtualHi].Store(c.Virtual.Hi)
+	e[wVirtualLo].Store(c.Virtual.Lo)
+	e[wPorts].Store(uint64(c.ClientPort)<<48 | uint64(c.VirtualPort)<<32 | uint64(c.LocalPort)<<16 | uint64(c.LocalIndex))
+	e[wServer].Store(uint64(c.ServerID)<<32 | uint64(c.LastSeen))
+	e[wTimer].Store(uint64(c.ClientTag)<<48 | uint64(c.Timeout))
+	e[wServerHi].Store(c.Server.Hi)
+	e[wServerLo].Store(c.Server.Lo)
+	e[wLocalHi].Store(c.Local.Hi)
+	e[wLocalLo].Store(c.Local.Lo)
+	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
+	e[wServerPort].Store(uint64(c.ServerPort))
+	e[wOffsets].Store(0)
+	e[wControl].Store(uint64(control) << 32)
+	incarnation = headIncarnation(e[wHead].Load())
+	e[wHead].Store(packHead(incarnation, c.Proto, c.Mode, c.State, c.Flags))
+	return incarnation
+}
+
+// readFirst copies the first line, less the head.
+func (e *entry) readFirst(c *Conn) {
+	c.Client = lb.Addr{Hi: e[wClientHi].Load(), Lo: e[wClientLo].Load()}
+	c.Virtual = lb.Addr{Hi: e[wVirtualHi].Load(), Lo: e[wVirtualLo].Load()}
+	p := e[wPorts].Load()
+	c.ClientPort, c.VirtualPort, c.LocalPort, c.LocalIndex = uint16(p>>48), uint16(p>>32), uint16(p>>16), uint16(p)
+	s := e[wServer].Load()
+	c.ServerID, c.LastSeen = lb.ServerID(s>>32), uint32(s)
+	w := e[wTimer].Load()
+	c.ClientTag, c.Timeout = uint16(w>>48), uint32(w)
+}
+
+// readSecond copies the second line.
+func (e *entry) readSecond(c *Conn) {
+	c.Server = lb.Addr{Hi: e[wServerHi].Load(), Lo: e[wServerLo].Load()}
+	c.Local = lb.Addr{Hi: e[wLocalHi].Load(), Lo: e[wLocalLo].Load()}
+	c.ClientIface, c.ClientMAC = unpackPath(e[wPath].Load())
+	c.ServerPort = uint16(e[wServerPort].Load())
+	c.Controlled = uint32(e[wControl].Load())
+}
+
+func (c *Conn) setHead(h uint64) {
+	c.Proto, c.Mode, c.State, c.Flags = headProto(h), headMode(h), headState(h), headFlags(h)
+}
+
+func packPath(iface uint16, mac [6]byte) uint64 {
+	return uint64(iface)<<48 | uint64(mac[0])<<40 | uint64(mac[1])<<32 | uint64(mac[2])<<24 |
+		uint64(mac[3])<<16 | uint64(mac[4])<<8 | uint64(mac[5])
+}
+
+func unpackPath(w uint64) (iface uint16, mac [6]byte) {
+	return uint16(w >> 48), [6]byte{byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)}
+}

@@ -1,0 +1,101 @@
+package conntrack
+
+import "weir/lb"
+
+// Packet tells the connection that Lookup found of its packet: c's state goes on, its time starts anew. Once per packet, but not for
+// the one that Insert was called for. tcpFlags is the TCP header's flag byte, 0 for others. c, which need only be filled as Lookup
+// does, is brought up to date. Stores happen only when something changes: the coarse second at most, as a rule. False: the
+// connection has ended meanwhile.
+func (t *Table) Packet(ref Ref, c *Conn, dir Dir, tcpFlags uint8, now uint32) bool {
+	v := t.timeouts.Load()
+	state, flags := c.after(v, dir, tcpFlags)
+	if state != c.State || flags != c.Flags || v.of(c.Proto, state) != c.Timeout {
+		return t.change(ref, c, v, dir, tcpFlags, now)
+	}
+	if c.LastSeen != now {
+		t.mem.entries[ref.number()].touchSince(c, now)
+	}
+	return true
+}
+
+// touchSince is touch for a connection as it was read: an entry that is another's by now has another server or second, or is as fresh.
+func (e *entry) touchSince(c *Conn, now uint32) {
+	server := uint64(c.ServerID) << 32
+	e[wServer].CompareAndSwap(server|uint64(c.LastSeen), server|uint64(now))
+	c.LastSeen = now
+}
+
+// after returns what c becomes with a packet.
+func (c *Conn) after(v *Timeouts, dir Dir, tcpFlags uint8) (State, Flags) {
+	if c.Proto == lb.TCP {
+		return v.transitions().next(c.State, c.Mode, dir, tcpFlags), c.Flags
+	}
+	if dir == Reverse {
+		return c.State, c.Flags | Seen | Answered
+	}
+	return c.State, c.Flags | Seen
+}
+
+// change is Packet when more than the second changes. It decides again on the state as it is with the stripe held.
+func (t *Table) change(ref Ref, c *Conn, v *Timeouts, dir Dir, tcpFlags uint8, now uint32) bool {
+	n := ref.number()
+	e := &t.mem.entries[n]
+	s := t.stripe(c)
+	s.Lock()
+	defer s.Unlock()
+	h := e[wHead].Load()
+	if headIncarnation(h) != ref.incarnation() || headFree(h) {
+		return false
+	}
+	c.setHead(h)
+	old := *c
+	c.State, c.Flags = c.after(v, dir, tcpFlags)
+	c.Timeout, c.LastSeen = v.of(c.Proto, c.State), now
+
+	e[wTimer].Store(e[wTimer].Load()&^0xffffffff | uint64(c.Timeout))
+	e.touch(now)
+	e[wHead].Store(packHead(headIncarnation(h), c.Proto, c.Mode, c.State, c.Flags))
+	t.mem.due.lower(n, now+c.Timeout)
+	if server := t.servers.get(c.ServerID); old.State.Active() != c.State.Active() {
+		server.counter(0, c.State).Add(1)
+		server.counter(0, old.State).Add(-1)
+	}
+	if c.Flags&HasControl != 0 && c.assures(&old) {
+		t.assure(uint32(e[wControl].Load() >> 32))
+	}
+	return true
+}
+
+// assures reports whether the change from old makes c's template ASSURED: TCP on reaching ESTABLISHED, UDP on the server's first answer
+// (ip_vs_control_assure_ct's callers).
+func (c *Conn) assures(old *Conn) bool {
+	if c.Proto == lb.TCP {
+		return c.State == Established && old.State != Established
+	}
+	return c.Flags&Answered != 0 && old.Flags&Answered == 0
+}
+
+// SetClient notes that the client's packets come another way now, as c.ClientTag, c.ClientIface and c.ClientMAC say; false: the connection
+// has ended.
+func (t *Table) SetClient(ref Ref, c *Conn) bool {
+	e := &t.mem.entries[ref.number()]
+	s := t.stripe(c)
+	s.Lock()
+	defer s.Unlock()
+	if h := e[wHead].Load(); headIncarnation(h) != ref.incarnation() || headFree(h) {
+		return false
+	}
+	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
+	e[wTimer].Store(uint64(c.ClientTag)<<48 | e[wTimer].Load()&0xffffffff)
+	return true
+}
+
+// Renew starts the connection's time anew and changes nothing else: a template that a one-packet datagram was sent by. False: it has ended.
+func (t *Table) Renew(ref Ref, now uint32) bool {
+	e := &t.mem.entries[ref.number()]
+	if h := e[wHead].Load(); headIncarnation(h) != ref.incarnation() || headFree(h) {
+		return false
+	}
+	e.touch(now)
+	return true
+}

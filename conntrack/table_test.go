@@ -1,0 +1,118 @@
+package conntrack
+
+import (
+	"testing"
+
+	"weir/lb"
+)
+
+const start = 100 // the tests' first second
+
+func newServer(tb testing.TB, t *Table) (lb.ServerID, *lb.Load) {
+	tb.Helper()
+	id, load, err := t.Servers().Acquire()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return id, load
+}
+
+// client returns the i-th client's flow to one VIP.
+func client(i int, p lb.Proto) lb.Flow {
+	f := benchFlow(i)
+	f.Proto = p
+	return f
+}
+
+// open inserts the connection that a first packet of f makes.
+func open(tb testing.TB, t *Table, f lb.Flow, mode lb.Mode, id lb.ServerID, now uint32) (Conn, Ref) {
+	tb.Helper()
+	c := connOf(f, mode, id)
+	t.Open(&c, SYN)
+	ref, r := t.Insert(&c, now)
+	if r != OK {
+		tb.Fatalf("insert %v: %v", f, r)
+	}
+	return c, ref
+}
+
+func lookup(t *Table, f lb.Flow) (Conn, Ref, Dir) {
+	var c Conn
+	ref, dir := t.Lookup(&f, t.Hash(&f), &c)
+	return c, ref, dir
+}
+
+// sweep runs whole passes of one sweeper until it is through.
+func sweep(t *Table, now uint32) (ended int) {
+	s := t.Sweeper(0, 1)
+	for {
+		n, through := s.Sweep(now, 100)
+		if ended += n; through {
+			return ended
+		}
+	}
+}
+
+func TestEveryModeIsFoundByThePacketsThatPass(t *testing.T) {
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN, lb.Local} {
+		t.Run(mode.String(), func(t *testing.T) {
+			table := newTable(t, Options{Capacity: 10})
+			lip := lb.MustParseAddr("10.254.0.1")
+			if err := table.SetLocals([]lb.Addr{lip}); err != nil {
+				t.Fatal(err)
+			}
+			id, _ := newServer(t, table)
+			f := client(1, lb.TCP)
+			c := connOf(f, mode, id)
+			c.ClientMAC, c.ClientIface, c.ClientTag = [6]byte{2, 3, 4, 5, 6, 7}, 9, 0xbeef
+			table.Open(&c, SYN)
+			ref, r := table.Insert(&c, start)
+			if r != OK {
+				t.Fatal(r)
+			}
+			got, gotRef, dir := lookup(table, f)
+			if dir != Forward || gotRef != ref {
+				t.Fatalf("the client's packet: %v %v, want %v", dir, gotRef, ref)
+			}
+			if got.ServerID != id || got.Mode != mode || got.State != SynRecv || got.Timeout != 60 || got.LastSeen != start || got.ClientTag != 0xbeef {
+				t.Errorf("forward: %+v", got)
+			}
+			answer, passes := c.ReverseFlow()
+			if passes != (mode == lb.NAT || mode == lb.FULLNAT) {
+				t.Errorf("answers pass: %v", passes)
+			}
+			if mode == lb.FULLNAT && (got.Local != lip || got.LocalPort == 0 || got.LocalPort != c.LocalPort || answer.Dst != lip) {
+				t.Errorf("local address: %v:%d, answer %v", got.Local, got.LocalPort, answer)
+			}
+			if passes {
+				got, gotRef, dir = lookup(table, answer)
+				if dir != Reverse || gotRef != ref {
+					t.Fatalf("the server's packet: %v %v, want %v", dir, gotRef, ref)
+				}
+				want := c
+				if got != want {
+					t.Errorf("reverse:\n%+v, want\n%+v", got, want)
+				}
+			}
+			for _, miss := range []lb.Flow{
+				{Src: f.Src, Dst: f.Dst, SrcPort: f.SrcPort + 1, DstPort: f.DstPort, Proto: f.Proto},
+				{Src: f.Src, Dst: f.Dst, SrcPort: f.SrcPort, DstPort: f.DstPort + 1, Proto: f.Proto},
+				{Src: f.Src, Dst: f.Dst, SrcPort: f.SrcPort, DstPort: f.DstPort, Proto: lb.UDP},
+				{Src: f.Src, Dst: lb.AddrFrom4(1), SrcPort: f.SrcPort, DstPort: f.DstPort, Proto: f.Proto},
+				{Src: lb.AddrFrom4(1), Dst: f.Dst, SrcPort: f.SrcPort, DstPort: f.DstPort, Proto: f.Proto},
+				{Src: lb.Addr{Hi: 1, Lo: f.Src.Lo}, Dst: f.Dst, SrcPort: f.SrcPort, DstPort: f.DstPort, Proto: f.Proto},
+				f.Reverse(),
+			} {
+				if _, _, dir := lookup(table, miss); dir != None {
+					t.Errorf("%v is found as %v", miss, dir)
+				}
+			}
+			if !table.Delete(ref) || table.Delete(ref) {
+				t.Error("a connection is deleted once")
+			}
+			if _, _, dir := lookup(table, f); dir != None {
+				t.Error("found after its end")
+			}
+		})
+	}
+}
