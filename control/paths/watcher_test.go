@@ -103,13 +103,13 @@ func TestServerIsThisHost(t *testing.T) {
 	r := newRig(t)
 	w := r.watcher().run()
 	for _, own := range []string{"10.0.0.1", "10.0.1.1", "fd00::1", "127.0.0.1", "::1"} {
-		if p := w.Watch(addr(own)); p.State != Local || !p.Usable() || p.Iface != 1 {
+		w.Watch(addr(own)) // an IPv6 address gets its route a moment after it was added
+		if p := w.await(addr(own), "local", func(p Path) bool { return p.State == Local }); !p.Usable() || p.Iface != 1 {
 			t.Errorf("%s: %+v", own, p)
 		}
 	}
 	// An address that moves away takes its server with it.
 	r.ip(r.director, "addr add 10.0.0.77/32 dev lo")
-	w.await(addr("10.0.0.1"), "local", func(p Path) bool { return p.State == Local })
 	w.Watch(addr("10.0.0.77"))
 	w.await(addr("10.0.0.77"), "local", func(p Path) bool { return p.State == Local })
 	r.ip(r.director, "addr del 10.0.0.77/32 dev lo")
