@@ -9,6 +9,7 @@
 //		}
 //	}
 //	services := next.Services()
+//	ipvsadm.Save(os.Stdout, next.Listing(), true)
 //
 // Grammar, checks, messages and exit statuses are those of ipvsadm 1.31 on Linux 6.1, held to a recording of it
 // (testdata/ipvsadm.json.gz), plus one forwarding method, -F/--fullnat. Where weir differs, it differs openly:
@@ -28,22 +29,22 @@ import (
 type Op uint8
 
 const (
-	AddService    Op = 1 + iota // -A
-	EditService                 // -E
-	DeleteService               // -D
-	Flush                       // -C
-	AddServer                   // -a
-	EditServer                  // -e
-	DeleteServer                // -d
-	SetTimeouts                 // --set
-	Zero                        // -Z
-	List                        // -L, -l
-	Save                        // -S
-	Restore                     // -R
-	StartDaemon                 // --start-daemon
-	StopDaemon                  // --stop-daemon
-	Help                        // -h
-	Version                     // -v
+	OpAddService    Op = 1 + iota // -A
+	OpEditService                 // -E
+	OpDeleteService               // -D
+	OpFlush                       // -C
+	OpAddServer                   // -a
+	OpEditServer                  // -e
+	OpDeleteServer                // -d
+	OpSetTimeouts                 // --set
+	OpZero                        // -Z
+	OpList                        // -L, -l
+	OpSave                        // -S
+	OpRestore                     // -R
+	OpStartDaemon                 // --start-daemon
+	OpStopDaemon                  // --stop-daemon
+	OpHelp                        // -h
+	OpVersion                     // -v
 )
 
 // String returns the operation as it is typed, in its short form where it has one.
@@ -55,7 +56,7 @@ func (o Op) String() string {
 }
 
 // IsRule reports whether the operation is one that rules are made of: it changes services, servers or timeouts.
-func (o Op) IsRule() bool { return o >= AddService && o <= SetTimeouts }
+func (o Op) IsRule() bool { return o >= OpAddService && o <= OpSetTimeouts }
 
 // Command is one parsed command line. Only the fields its Op speaks of are set.
 type Command struct {
@@ -63,7 +64,7 @@ type Command struct {
 	Service  Service   // -A and -E; Key alone for -a -e -d -D and, where HasService, -L and -Z
 	Server   lb.Server // -a -e -d (for -d Addr and Port only)
 	Timeouts Timeouts  // --set
-	Listing  Options   // -L, -S
+	Options  Options   // -L, -S
 
 	HasService bool   // a service was named (-t, -u, -f, --sctp-service)
 	Source     string // where the line stands, as "file:12"; empty for a command line. Goes before every message about it
@@ -71,11 +72,11 @@ type Command struct {
 	daemon string // --start-daemon's argument
 }
 
-// Service is a service as ipvsadm can say it: some of that weir cannot do, and lb.Service has no word for.
+// Service is a service as ipvsadm can say it: lb.Service has no word for what weir cannot do.
 type Service struct {
 	lb.Service
-	Netmask uint32 // IPv4 -M as it was given, ^0 by default; PersistLen is the same as a length when it is one
-	Engine  string // --pe
+	OddMask lb.Addr // an IPv4 -M that is no prefix of 1 to 32 bits (0.0.0.255); the zero Addr when PersistLen says it all
+	Engine  string  // --pe
 }
 
 // Timeouts are those of --set, in seconds. In a command 0 leaves one as it is.
@@ -122,14 +123,14 @@ func (e *Error) Error() string {
 func (c Command) Unsupported() error {
 	var why string
 	switch {
-	case c.Op == StartDaemon || c.Op == StopDaemon:
+	case c.Op == OpStartDaemon || c.Op == OpStopDaemon:
 		why = "weir has no IPVS sync daemon"
-	case c.Service.Key.Proto == lb.SCTP && c.Op != List:
+	case c.Service.Key.Proto == lb.SCTP && c.Op != OpList:
 		why = "SCTP is not supported: a service is TCP (-t), UDP (-u) or a firewall mark (-f)"
 	case c.Service.Engine != "":
 		why = fmt.Sprintf("--pe %q: persistence engines are not supported; -p without --pe groups clients by address", c.Service.Engine)
-	case c.Service.Persist != 0 && !is6(c.Service.Key) && prefixLen(c.Service.Netmask) < 1:
-		why = fmt.Sprintf("-M %s: the netmask is not a prefix of 1 to 32 bits (for example 255.255.255.0)", lb.AddrFrom4(c.Service.Netmask))
+	case c.Service.OddMask.IsValid():
+		why = fmt.Sprintf("-M %s: the netmask is not a prefix of 1 to 32 bits (for example 255.255.255.0)", c.Service.OddMask)
 	default:
 		return nil
 	}
@@ -146,9 +147,9 @@ func (c Command) String() string {
 		s += " " + c.Service.Key.String()
 	}
 	switch c.Op {
-	case AddServer, EditServer, DeleteServer:
+	case OpAddServer, OpEditServer, OpDeleteServer:
 		s += " " + addrPort(c.Server.Addr, c.Server.Port)
-	case StartDaemon, StopDaemon:
+	case OpStartDaemon, OpStopDaemon:
 		s += " " + c.daemon
 	}
 	return s

@@ -21,11 +21,16 @@ const DefaultScheduler = "wlc"
 
 // Parse reads one command line, the words after the program's name. No words at all mean -L, as with ipvsadm.
 // The error is an *Error.
-func Parse(args []string) (Command, error) { return parse(args, etcServices()) }
+func Parse(args []string) (Command, error) {
+	if len(args) == 0 {
+		return Command{Op: OpList}, nil
+	}
+	return parse(args, 1, etcServices())
+}
 
 // ParseLine reads one line of the kind `ipvsadm -S` prints and -R takes: words between white space, nothing quoted;
 // "ipvsadm" may stand before them. A '#' has no meaning here. A line without words is an error, unlike Parse(nil).
-// The error is an *Error.
+// A mark may be negative as -S prints those from 2^31 on (ipvsadm then cannot read it). The error is an *Error.
 func ParseLine(line string) (Command, error) { return parseLine(line, etcServices()) }
 
 func parseLine(line string, names *serviceNames) (Command, error) {
@@ -36,15 +41,11 @@ func parseLine(line string, names *serviceNames) (Command, error) {
 	if len(args) == 0 {
 		return Command{}, noCommand("the line is empty")
 	}
-	return parse(args, names)
+	return parse(args, math.MinInt32, names)
 }
 
-func parse(args []string, names *serviceNames) (Command, error) {
-	if len(args) == 0 {
-		return Command{Op: List}, nil
-	}
-	p := parser{in: popt{args: args}, names: names}
-	p.cmd.Service.Netmask = math.MaxUint32
+func parse(args []string, lowestMark int64, names *serviceNames) (Command, error) {
+	p := parser{in: popt{args: args}, names: names, lowestMark: lowestMark, mask4: math.MaxUint32}
 	p.cmd.Server = lb.Server{Mode: lb.DR, Weight: 1}
 	if err := p.run(); err != nil {
 		return Command{}, err
@@ -59,7 +60,10 @@ type parser struct {
 	cmd   Command
 	given optionSet
 
-	is4, is6 bool // the service's family; neither until a service is named
+	lowestMark int64
+
+	is4, is6 bool   // the service's family; neither until a service is named
+	mask4    uint32 // -M, for either family
 	plen6    int
 	flags    schedFlags
 	flagName string // the last flag of -b that belongs to one scheduler
@@ -72,12 +76,12 @@ func (p *parser) run() error {
 	}
 	p.cmd.Op = w.op
 	switch w.op {
-	case Help, Version:
+	case OpHelp, OpVersion:
 		return nil
-	case StartDaemon, StopDaemon:
+	case OpStartDaemon, OpStopDaemon:
 		if arg != "master" && arg != "backup" {
 			text := "illegal start-daemon parameter specified"
-			if w.op == StopDaemon {
+			if w.op == OpStopDaemon {
 				text = "illegal start_daemon specified" // sic
 			}
 			return bad(w, arg, text, "master or backup")
@@ -109,7 +113,7 @@ func (p *parser) run() error {
 		}
 	}
 	left := p.in.left
-	if p.cmd.Op == SetTimeouts {
+	if p.cmd.Op == OpSetTimeouts {
 		if len(left) < 3 {
 			return &Error{Status: 2, Text: "--set option requires 3 timeout values", Detail: fmt.Sprintf(
 				"--set: needs three timeouts in seconds (tcp, tcpfin, udp; 0 leaves one as it is), got %d", len(left))}
@@ -196,7 +200,7 @@ func (p *parser) take(w *word, arg string, has bool) (err error) {
 		if !ok {
 			return bad(w, arg, "illegal virtual server persistent mask specified", "a netmask as 255.255.255.0 (IPv6: 1 to 128, after the service)")
 		}
-		svc.Netmask = mask
+		p.mask4 = mask
 	case optServer:
 		a, port, hasPort, why := parseAddrPort(arg, svc.Key.Proto, p.names)
 		if why != "" {
@@ -254,7 +258,7 @@ func (p *parser) take(w *word, arg string, has bool) (err error) {
 
 // takeListing handles the options that choose what is listed, and those of the daemon, of which only the form is looked at.
 func (p *parser) takeListing(w *word, arg string) (err error) {
-	l := &p.cmd.Listing
+	l := &p.cmd.Options
 	switch w.opt {
 	case optNumeric:
 		l.Numeric = true
@@ -302,8 +306,8 @@ func (p *parser) takeService(w *word, arg string) error {
 	p.cmd.HasService = true
 	key := &p.cmd.Service.Key
 	if w.short == 'f' {
-		n, ok := parseNumber(arg, 1, math.MaxUint32)
-		if !ok {
+		n, ok := parseNumber(arg, p.lowestMark, math.MaxUint32)
+		if !ok || n == 0 {
 			return bad(w, arg, fmt.Sprintf("invalid fwmark value `%s' specified", arg), "a number from 1 to 4294967295")
 		}
 		key.Mark, p.is4 = uint32(n), true
@@ -329,18 +333,18 @@ func (p *parser) takeService(w *word, arg string) error {
 func (p *parser) finish() error {
 	svc, srv := &p.cmd.Service, &p.cmd.Server
 	switch p.cmd.Op {
-	case AddService, EditService:
+	case OpAddService, OpEditService:
 		if err := p.finishService(); err != nil {
 			return err
 		}
 		*srv = lb.Server{}
-	case AddServer, EditServer:
+	case OpAddServer, OpEditServer:
 		if err := p.finishServer(); err != nil {
 			return err
 		}
 		*svc = Service{Service: lb.Service{Key: svc.Key}}
-	case List:
-		l := p.cmd.Listing
+	case OpList:
+		l := p.cmd.Options
 		instead := l.Connections || l.Timeouts || l.Daemon
 		if instead && (l.Stats || l.Rate || l.Thresholds) || (l.Timeouts || l.Daemon) && l.PersistentConn {
 			return &Error{Status: 2, Text: "options conflicts in the list command",
@@ -373,14 +377,15 @@ func (p *parser) finishService() error {
 		return &Error{Status: 2, Text: "One-Packet Scheduling is only for UDP virtual services",
 			Detail: fmt.Sprintf("-o: %s: one-packet scheduling is for UDP services (-u) and firewall marks (-f)", svc.Key)}
 	}
-	if svc.Persist == 0 || p.is6 {
-		svc.Netmask = math.MaxUint32 // -M without -p is taken and has no effect
-	}
-	if n := prefixLen(svc.Netmask); n > 0 && n < 32 {
-		svc.PersistLen = n
-	}
-	if svc.Persist != 0 && p.is6 && p.plen6 < 128 {
-		svc.PersistLen = p.plen6
+	n := prefixLen(p.mask4)
+	switch {
+	case svc.Persist == 0: // -M without -p is taken and has no effect
+	case p.is6:
+		svc.PersistLen = p.plen6 % 128
+	case n < 1:
+		svc.OddMask = lb.AddrFrom4(p.mask4)
+	default:
+		svc.PersistLen = n % 32
 	}
 	return nil
 }
@@ -434,7 +439,7 @@ func checkTunnel(typ lb.TunnelType, given optionSet) error {
 // noCommand is what ipvsadm answers when the first option is no command.
 func noCommand(got string) error {
 	var flags []string
-	for op := AddService; op <= Version; op++ {
+	for op := OpAddService; op <= OpVersion; op++ {
 		flags = append(flags, op.String())
 	}
 	return &Error{Status: 255, Text: "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",

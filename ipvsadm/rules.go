@@ -58,14 +58,14 @@ func (r *Rules) Services() []lb.Service {
 	return all
 }
 
-// Service returns one service; its servers must not be changed.
-func (r *Rules) Service(key lb.ServiceKey) (Service, bool) {
-	s := r.byKey[key]
-	if s == nil {
-		return Service{}, false
-	}
+// Listing returns the rules in the form List and Save print, all counters at nothing. The same holds for it as for Services.
+func (r *Rules) Listing() Listing {
 	r.owner = nil
-	return s.Service, true
+	l := Listing{Timeouts: r.Timeouts(), Services: make([]ListedService, len(r.list))}
+	for i, s := range r.list {
+		l.Services[i].Service = s.Service
+	}
+	return l
 }
 
 // schedulers are those of Linux 6.1, and maglev, which is weir's.
@@ -86,7 +86,7 @@ func (r *Rules) Apply(c Command) error {
 func (r *Rules) apply(c Command) error {
 	s := r.byKey[c.Service.Key]
 	switch c.Op {
-	case AddService:
+	case OpAddService:
 		if s != nil {
 			return refuse(c, "Service already exists", "")
 		}
@@ -94,7 +94,7 @@ func (r *Rules) apply(c Command) error {
 			return err
 		}
 		r.add(c.Service)
-	case EditService:
+	case OpEditService:
 		if s == nil {
 			return refuse(c, "No such service", "")
 		}
@@ -105,23 +105,23 @@ func (r *Rules) apply(c Command) error {
 		servers := s.Servers
 		s.Service = c.Service
 		s.Servers = servers
-	case DeleteService:
+	case OpDeleteService:
 		if s == nil {
 			return refuse(c, "No such service", "")
 		}
 		delete(r.byKey, s.Key)
 		i := slices.Index(r.list, s)
 		r.list = slices.Delete(r.list, i, i+1)
-	case Flush:
+	case OpFlush:
 		r.list, r.byKey = nil, nil
-	case AddServer, EditServer, DeleteServer:
+	case OpAddServer, OpEditServer, OpDeleteServer:
 		if s == nil {
 			return refuse(c, "Service not defined", "")
 		}
 		return r.applyServer(c, s)
-	case SetTimeouts:
+	case OpSetTimeouts:
 		r.set.update(c.Timeouts)
-	case Zero:
+	case OpZero:
 		if c.HasService && s == nil {
 			return refuse(c, "No such service", "")
 		}
@@ -133,27 +133,27 @@ func (r *Rules) apply(c Command) error {
 
 // applyServer does -a, -e and -d, with the kernel's checks in the kernel's order (ip_vs_ctl.c: ip_vs_add_dest, ip_vs_edit_dest).
 func (r *Rules) applyServer(c Command, s *service) error {
-	if c.Op != DeleteServer && c.Server.Lower > c.Server.Upper {
+	if c.Op != OpDeleteServer && c.Server.Lower > c.Server.Upper {
 		return refuse(c, "Numerical result out of range",
 			fmt.Sprintf("-y %d is above -x %d; -y must be at most -x, and 0 without it", c.Server.Lower, c.Server.Upper))
 	}
 	i := slices.IndexFunc(s.Servers, func(x lb.Server) bool { return x.Addr == c.Server.Addr && x.Port == c.Server.Port })
 	switch {
-	case c.Op == AddServer && i >= 0:
+	case c.Op == OpAddServer && i >= 0:
 		return refuse(c, "Destination already exists", "the server exists already; -e changes it")
-	case c.Op == AddServer && !isUnicast(c.Server.Addr):
+	case c.Op == OpAddServer && !isUnicast(c.Server.Addr):
 		return refuse(c, "Invalid operation.  Possibly wrong module version, address not unicast, ...",
 			"-r must be a unicast address, and not an IPv6 link-local one")
-	case c.Op != AddServer && i < 0:
+	case c.Op != OpAddServer && i < 0:
 		return refuse(c, "No such destination", "the service has no such server (-m and -F servers have their own port, others the service's)")
 	}
 	s = r.own(s)
 	switch c.Op {
-	case AddServer:
+	case OpAddServer:
 		s.Servers = append(s.Servers, c.Server)
-	case EditServer:
+	case OpEditServer:
 		s.Servers[i] = c.Server
-	case DeleteServer:
+	case OpDeleteServer:
 		s.Servers = slices.Delete(s.Servers, i, i+1)
 	}
 	return nil
