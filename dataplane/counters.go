@@ -65,3 +65,20 @@ func (s *shared) read() (c Counters) {
 	}
 	return c
 }
+
+// Stop is a reason with how many packets it stopped.
+type Stop struct {
+	Reason reason.Reason
+	Count  uint64
+}
+
+// Stops returns the reasons that stopped packets, in the order of their numbers.
+func (c *Counters) Stops() []Stop {
+	var list []Stop
+	for r, n := range c.Reasons {
+		if n > 0 {
+			list = append(list, Stop{reason.Reason(r), n})
+		}
+	}
+	return list
+}

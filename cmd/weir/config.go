@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"weir/ipvsadm"
+)
+
+// config is what the command line says, checked.
+type config struct {
+	interfaces     []string
+	rules          []string // --rule, in order
+	rulesFile      string
+	locals         []netip.Addr
+	localPorts     portRange
+	assign         bool
+	connections    int
+	zeroCopy       string
+	xdpMode        string
+	busyPoll       time.Duration
+	hostRate       int
+	logLevel       slog.Level
+	logFormat      string
+	initial     *ipvsadm.Rules // what rules and rulesFile said at start
+}
+
+type portRange struct{ low, high uint16 }
+
+func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.low, r.high) }
+
+const usage = `weir is a layer-4 load balancer: it takes the packets of virtual services off the NIC by AF_XDP and brings them to
+real servers as IPVS does (direct routing, NAT, tunnelling) or with both addresses translated (FULLNAT).
+
+Usage: weir --interface IFACE [--interface IFACE ...] (--rule RULE ... | --rules FILE) [flags]
+
+  weir --interface eth0 --assign-addresses \
+       --rule '-A -t 192.0.2.10:80 -s wrr' \
+       --rule '-a -t 192.0.2.10:80 -r 10.0.0.2 -g -w 3'
+
+Rules are ipvsadm's, a line each; -F (--fullnat) is weir's own forwarding method beside -g, -m and -i.
+SIGHUP reads --rules again and applies the difference; SIGTERM and SIGINT stop.
+
+Flags:
+`
+
+// errHelp says that the help was asked for and has been printed.
+var errHelp = errors.New("help")
+
+// problems collects everything wrong with a command line, one line each.
+type problems []error
+
+func (p *problems) add(flag, value, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("--%s %q: %w", flag, value, fmt.Errorf(format, args...)))
+}
+
+// parse makes a config of the command line. Its error joins all problems found, one line each; help and version text go to out.
+func parse(args []string, out io.Writer) (*config, error) {
+	c := &config{}
+	var level, ports string
+	var locals []string
+	fs := pflag.NewFlagSet("weir", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.SetOutput(io.Discard)
+	fs.StringArrayVarP(&c.interfaces, "interface", "i", nil, "`IFACE` to serve, all its queues; repeat for client and server side, or one for both")
+	fs.StringArrayVarP(&c.rules, "rule", "r", nil, "one `RULE` in ipvsadm's grammar; repeat, in order, after those of --rules")
+	fs.StringVarP(&c.rulesFile, "rules", "f", "", "`FILE` of rules as 'ipvsadm -S -n' prints them, read again at SIGHUP")
+	fs.StringArrayVarP(&locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
+	fs.StringVar(&ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
+	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
+	fs.IntVar(&c.connections, "connections", 1<<20, "capacity of the connection table, in connections of 128 bytes")
+	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "auto: where the driver has it; on: or fail; off: copy")
+	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "auto: native, or generic where the driver refuses; native; generic")
+	fs.DurationVar(&c.busyPoll, "busy-poll", 0, "let the worker drive the NIC's queue for this `TIME` at a time (0: off, 1us to 10ms)")
+	fs.IntVar(&c.hostRate, "host-rate", 100_000, "packets per second at most that are given back to the kernel")
+	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&c.logFormat, "log-format", "text", "text or json, on standard error")
+	version := fs.BoolP("version", "V", false, "print the version and exit")
+	help := fs.BoolP("help", "h", false, "print this help and exit")
+	if err := fs.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w (see weir --help)", err)
+	}
+	if *help {
+		fmt.Fprint(out, usage, fs.FlagUsagesWrapped(110))
+		return nil, errHelp
+	}
+	if *version {
+		fmt.Fprintln(out, "weir", buildVersion())
+		return nil, errHelp
+	}
+
+	var p problems
+	for _, a := range fs.Args() {
+		p = append(p, fmt.Errorf("%q: weir takes flags only", a))
+	}
+	if len(c.interfaces) == 0 {
+		p = append(p, errors.New("--interface: missing: name at least one interface"))
+	}
+	for i, name := range c.interfaces {
+		if slices.Contains(c.interfaces[:i], name) {
+			p.add("interface", name, "given twice")
+		}
+	}
+	for _, text := range locals {
+		a, err := netip.ParseAddr(text)
+		switch {
+		case err != nil || !a.Is4():
+			p.add("local-address", text, "not an IPv4 address")
+		case slices.Contains(c.locals, a):
+			p.add("local-address", text, "given twice")
+		default:
+			c.locals = append(c.locals, a)
+		}
+	}
+	var ok bool
+	if c.localPorts, ok = parsePorts(ports); !ok {
+		p.add("local-ports", ports, "want LOW-HIGH with 1 <= LOW <= HIGH <= 65535")
+	}
+	const most = 1 << 27
+	if c.connections < 1024 || c.connections > most {
+		p.add("connections", strconv.Itoa(c.connections), "allowed: 1024 to %d", most)
+	}
+	oneOf(&p, "zero-copy", c.zeroCopy, "auto", "on", "off")
+	oneOf(&p, "xdp-mode", c.xdpMode, "auto", "native", "generic")
+	oneOf(&p, "log-format", c.logFormat, "text", "json")
+	if c.busyPoll != 0 && (c.busyPoll < time.Microsecond || c.busyPoll > 10*time.Millisecond) {
+		p.add("busy-poll", c.busyPoll.String(), "allowed: 0 (off) or 1us to 10ms")
+	}
+	if c.hostRate < 1 {
+		p.add("host-rate", strconv.Itoa(c.hostRate), "allowed: 1 and more")
+	}
+	if oneOf(&p, "log-level", level, "debug", "info", "warn", "error") {
+		_ = c.logLevel.UnmarshalText([]byte(level))
+	}
+	if len(c.rules) == 0 && c.rulesFile == "" {
+		p = append(p, errors.New("--rule, --rules: neither given: there is nothing to balance"))
+	}
+	var errs []error
+	c.initial, errs = c.readRules()
+	p = append(p, errs...)
+	if len(p) > 0 {
+		return nil, errors.Join(p...)
+	}
+	return c, nil
+}
+
+// readRules reads the rules file, then the command line's rules on top of it.
+func (c *config) readRules() (*ipvsadm.Rules, []error) {
+	var errs []error
+	rules := new(ipvsadm.Rules)
+	if c.rulesFile != "" {
+		file, err := os.Open(c.rulesFile)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--rules: %w", err))
+		} else {
+			commands, problems := ipvsadm.ParseFile(c.rulesFile, file)
+			file.Close()
+			errs = append(errs, problems...)
+			for _, command := range commands {
+				if err := rules.Apply(command); err != nil {
+					errs = append(errs, err)
+				}
+			}
+		}
+	}
+	for _, line := range c.rules {
+		command, err := ipvsadm.ParseLine(line)
+		if err == nil {
+			err = rules.Apply(command)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--rule %q: %w", line, err))
+		}
+	}
+	return rules, errs
+}
+
+func parsePorts(s string) (portRange, bool) {
+	low, high, found := strings.Cut(s, "-")
+	l, err1 := strconv.ParseUint(low, 10, 16)
+	h, err2 := strconv.ParseUint(high, 10, 16)
+	ok := found && err1 == nil && err2 == nil && l >= 1 && l <= h
+	return portRange{uint16(l), uint16(h)}, ok
+}
+
+func oneOf(p *problems, flag, value string, allowed ...string) bool {
+	if slices.Contains(allowed, value) {
+		return true
+	}
+	p.add(flag, value, "allowed: %s", strings.Join(allowed, ", "))
+	return false
+}

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"weir/bpf"
+	"weir/conntrack"
+	"weir/control"
+	"weir/control/paths"
+	"weir/dataplane"
+	"weir/dataplane/afxdp"
+	"weir/ipvsadm"
+	"weir/lb"
+)
+
+// director is everything a running weir holds. It is built by start and taken down, in the opposite order, by close.
+type director struct {
+	config *config
+	log    *slog.Logger
+	rules  *ipvsadm.Rules // in force
+
+	ifaces  []paths.Interface
+	steer   *bpf.Steer
+	watcher *paths.Watcher
+	reach   *control.Reach
+	conns   *conntrack.Table
+	shared  *dataplane.Shared
+	store   *control.Store
+	queues  [][]*afxdp.Queue // by interface
+	workers []*dataplane.Worker
+	pollers []*afxdp.Poller
+	started time.Time
+
+	cancel context.CancelFunc // ends the goroutines
+	wg     sync.WaitGroup     // the goroutines
+	undo   []func() error     // what close does, last first
+}
+
+// start brings up a director, or nothing: with an error all that was done is undone.
+func start(c *config, log *slog.Logger) (d *director, err error) {
+	d = &director{config: c, log: log, rules: c.initial, started: time.Now()}
+	var ctx context.Context
+	ctx, d.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		d.findInterfaces, d.openControl, d.openQueues, d.assignAddresses, d.applyRules, d.startWorkers, d.attach,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// deferred notes what undoes a step.
+func (d *director) deferred(f func() error) { d.undo = append(d.undo, f) }
+
+// findInterfaces looks at every interface named and reports all that is wrong with them.
+func (d *director) findInterfaces(context.Context) error {
+	if os.Geteuid() != 0 {
+		// Capabilities might do, but which are missing is told step by step below.
+		d.log.Debug("not running as root", "needs", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF")
+	}
+	var errs []error
+	for _, name := range d.config.interfaces {
+		f, err := paths.InterfaceByName(name)
+		if err == nil {
+			err = usable(f)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--interface %q: %w", name, err))
+		}
+		d.ifaces = append(d.ifaces, f)
+	}
+	return errors.Join(errs...)
+}
+
+// maxMTU is the largest IP packet that fits a frame with its headroom, an Ethernet header and two tags.
+const maxMTU = 2048 - dataplane.Headroom - 14 - 8
+
+func usable(f paths.Interface) error {
+	switch {
+	case !f.Ethernet:
+		return errors.New("not an Ethernet interface")
+	case f.Kind == "bond" || f.Kind == "bridge":
+		return fmt.Errorf("a %s has no queues of its own: name its members", f.Kind)
+	case !f.Up:
+		return fmt.Errorf("is down: ip link set %s up", f.Name)
+	case f.MTU > maxMTU:
+		return fmt.Errorf("MTU %d is too large: %d at most", f.MTU, maxMTU)
+	}
+	return nil
+}
+
+// openControl makes what does not touch the interfaces yet: maps, table, paths.
+func (d *director) openControl(ctx context.Context) error {
+	var err error
+	if d.steer, err = bpf.Load(bpf.Options{}); err != nil {
+		return err
+	}
+	d.deferred(d.steer.Close)
+	ports := d.config.localPorts
+	d.conns, err = conntrack.New(conntrack.Options{Capacity: d.config.connections, HugePages: true, FirstPort: ports.low, LastPort: ports.high})
+	if err != nil {
+		return fmt.Errorf("--connections %d: %w", d.config.connections, err)
+	}
+	d.deferred(func() error { d.conns.Close(); return nil })
+	d.shared = dataplane.NewShared(d.conns, nil)
+
+	indexes := make([]int, len(d.ifaces))
+	for i, f := range d.ifaces {
+		indexes[i] = f.Index
+	}
+	if d.watcher, err = paths.New(paths.Options{Interfaces: indexes, Logger: d.log}); err != nil {
+		return err
+	}
+	d.deferred(d.watcher.Close)
+	d.reach = control.NewReach(d.watcher, indexes)
+	locals := make([]lb.Addr, len(d.config.locals))
+	for i, a := range d.config.locals {
+		locals[i] = lb.AddrFrom(a)
+		if err := d.steer.AddLocal(locals[i], ports.low, ports.high); err != nil {
+			return fmt.Errorf("--local-address %q: %w", a, err)
+		}
+	}
+	if err := d.conns.SetLocals(locals); err != nil {
+		return fmt.Errorf("--local-address: %w", err)
+	}
+	d.store = control.NewStore(d.shared, d.conns, d.steer, d.reach, control.Options{Locals: locals})
+	return nil
+}
+
+// openQueues binds a socket to every queue of every interface. Nothing is redirected to them before attach.
+func (d *director) openQueues(context.Context) error {
+	options := afxdp.Options{BusyPoll: d.config.busyPoll}
+	options.ZeroCopy = map[string]afxdp.ZeroCopy{"auto": afxdp.Auto, "on": afxdp.On, "off": afxdp.Off}[d.config.zeroCopy]
+	d.queues = make([][]*afxdp.Queue, len(d.ifaces))
+	for i, f := range d.ifaces {
+		for n := range min(f.RxQueues, f.TxQueues) {
+			q, err := afxdp.Open(f.Index, n, options)
+			if err != nil {
+				return fmt.Errorf("--interface %q: %w", f.Name, err)
+			}
+			d.queues[i] = append(d.queues[i], q)
+			d.deferred(q.Close)
+		}
+	}
+	return nil
+}
+
+// applyRules gives the workers-to-be their first table, and steer its keys.
+func (d *director) applyRules(ctx context.Context) error {
+	if err := d.steer.SetOwn(d.watcher.OwnAddresses()); err != nil {
+		return err
+	}
+	d.showInterfaces()
+	if err := d.store.Apply(d.rules.Services()); err != nil {
+		return err
+	}
+	d.wg.Go(func() {
+		if err := d.watcher.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("routes and neighbours are no longer followed", "error", err)
+		}
+	})
+	d.wg.Go(func() {
+		d.reach.Follow(ctx, d.store, d.steer.SetOwn, func(err error) { d.log.Error("own addresses", "error", err) })
+	})
+	return nil
+}
+
+// showInterfaces tells the workers the interfaces' addresses.
+func (d *director) showInterfaces() {
+	own := make([]dataplane.Iface, len(d.ifaces))
+	for i, f := range d.ifaces {
+		own[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: firstIPv4(f.Name)}
+	}
+	d.store.SetIfaces(own)
+}
+
+// firstIPv4 returns the interface's first IPv4 address, the zero Addr if it has none.
+func firstIPv4(name string) lb.Addr {
+	iface, err := net.InterfaceByName(name)
+	if err != nil {
+		return lb.Addr{}
+	}
+	addrs, _ := iface.Addrs()
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() {
+			return lb.AddrFrom(prefix.Addr())
+		}
+	}
+	return lb.Addr{}
+}
+
+// startWorkers starts W workers; worker w has the queues q of every interface with q mod W = w.
+func (d *director) startWorkers(ctx context.Context) error {
+	n := runtime.NumCPU()
+	for _, queues := range d.queues {
+		n = min(n, len(queues))
+	}
+	// A worker keeps a thread, and while it spins, a scheduler slot of Go's; control and its timers need theirs too.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), n+2))
+	for w := range n {
+		var mine []dataplane.IfaceQueue
+		var sockets []*afxdp.Queue
+		for i, queues := range d.queues {
+			for number := w; number < len(queues); number += n {
+				mine = append(mine, dataplane.IfaceQueue{Iface: i, Queue: queues[number]})
+				sockets = append(sockets, queues[number])
+			}
+		}
+		poller, err := afxdp.NewPoller(sockets)
+		if err != nil {
+			return err
+		}
+		worker := dataplane.NewWorker(d.shared, w, n, mine, d.hostSender())
+		d.workers, d.pollers = append(d.workers, worker), append(d.pollers, poller)
+		d.wg.Go(func() { work(ctx, worker, poller) })
+	}
+	// Workers end before the queues they use.
+	d.deferred(func() error {
+		d.cancel()
+		for _, p := range d.pollers {
+			p.Wake()
+		}
+		d.wg.Wait()
+		var errs []error
+		for _, p := range d.pollers {
+			errs = append(errs, p.Close())
+		}
+		return errors.Join(errs...)
+	})
+	return nil
+}
+
+const (
+	// spinTurns is how many turns without a packet a worker makes before it blocks: a few tens of microseconds, about what
+	// being woken costs.
+	spinTurns = 64
+	// napTime bounds how long it blocks, so that connections end within a second of their time.
+	napTime = 250 * time.Millisecond
+)
+
+// work is a worker's life. An idle one sleeps in poll and uses no CPU.
+func work(ctx context.Context, w *dataplane.Worker, p *afxdp.Poller) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for idle := 0; ctx.Err() == nil; {
+		taken, done := w.Turn()
+		switch {
+		case taken > 0:
+			idle = 0
+		case idle < spinTurns || !done:
+			idle++
+		default:
+			p.Wait(napTime)
+		}
+	}
+}
+
+// attach lets steer loose on the interfaces: from here on packets come.
+func (d *director) attach(context.Context) error {
+	mode := map[string]bpf.XDPMode{"auto": bpf.Auto, "native": bpf.Native, "generic": bpf.Generic}[d.config.xdpMode]
+	for i, f := range d.ifaces {
+		a, err := d.steer.Attach(f.Index, f.RxQueues, f.MAC[:], mode)
+		if err != nil {
+			return fmt.Errorf("--interface %q: %w", f.Name, err)
+		}
+		d.deferred(a.Close)
+		zeroCopy := true
+		var why error
+		for n, q := range d.queues[i] {
+			if err := a.SetSocket(n, q.FD()); err != nil {
+				return fmt.Errorf("--interface %q: %w", f.Name, err)
+			}
+			yes, reason := q.ZeroCopy()
+			if !yes {
+				zeroCopy, why = false, reason
+			}
+		}
+		attrs := []any{"interface", f.Name, "queues", len(d.queues[i]), "xdp", a.Mode, "zero_copy", zeroCopy}
+		if why != nil {
+			attrs = append(attrs, "no_zero_copy_because", why)
+		}
+		d.log.Info("attached", attrs...)
+		if a.NativeError != nil {
+			d.log.Warn("native XDP refused, using generic: slower", "interface", f.Name, "error", a.NativeError)
+		}
+	}
+	return nil
+}
+
+// serve runs until stop ends: housekeeping once a second, the rules read again at each reload.
+func (d *director) serve(stop context.Context, reload <-chan os.Signal) error {
+	d.log.Info("ready", "services", d.rules.Len(), "workers", len(d.workers), "connections", d.config.connections)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop.Done():
+			return nil
+		case <-tick.C:
+			if err := d.store.Reap(); err != nil {
+				d.log.Error("removed servers", "error", err)
+			}
+		case <-reload:
+			d.reload()
+		}
+	}
+}
+
+// reload reads the rules again and applies the difference, whole or not at all.
+func (d *director) reload() {
+	rules, errs := d.config.readRules()
+	if len(errs) == 0 {
+		if err := d.store.Check(rules.Services()); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		for _, err := range flatten(errors.Join(errs...)) {
+			d.log.Error("reload refused: nothing was changed", "error", err)
+		}
+		return
+	}
+	if err := d.changeAddresses(rules); err != nil {
+		d.log.Error("reload refused: nothing was changed", "error", err)
+		return
+	}
+	if err := d.store.Apply(rules.Services()); err != nil {
+		for _, err := range flatten(err) {
+			d.log.Error("reload", "error", err)
+		}
+		return
+	}
+	d.rules = rules
+	d.log.Info("reloaded", "services", rules.Len())
+}
+
+// close undoes what start did, last first. It may be called twice.
+func (d *director) close() error {
+	undo := d.undo
+	d.undo = nil
+	var errs []error
+	for _, f := range slices.Backward(undo) {
+		errs = append(errs, f())
+	}
+	d.cancel()
+	d.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// summary logs what this director did in its life.
+func (d *director) summary() {
+	var sum dataplane.Counters
+	for _, w := range d.workers {
+		sum.Add(w.Counters())
+	}
+	attrs := []any{
+		"uptime", time.Since(d.started).Round(time.Millisecond), "received", sum.Received, "to_server", sum.ToServer,
+		"to_client", sum.ToClient, "to_host", sum.ToHost, "answered", sum.Answered, "connections", sum.Connections,
+	}
+	for _, stop := range sum.Stops() {
+		attrs = append(attrs, stop.Reason.String(), stop.Count)
+	}
+	d.log.Info("stopped", attrs...)
+}
