@@ -24,11 +24,13 @@ type flags [3]bool
 // traits declares what holds for a scheduler, for the tests that range over the registry.
 type traits struct {
 	shares   bool // connections that stay share out by weight
-	counts   bool // looks at lb.Load's counts, so that a share needs the picks to be counted
+	counts   bool // it goes by lb.Load's counts, so that a share needs the picks to be counted
+	draws    bool // it chooses at random: shares hold by chi-square only
 	hashes   bool // the same request gets the same server as long as the list stays
-	draws    bool // chooses at random: shares hold by chi-square only
-	stable   bool // removing a server moves at most 1.5 times its share
-	overload bool // may choose a server over its threshold, because IPVS does
+	slots    int  // size of the table it hashes into
+	runs     bool // the table is given out in runs as long as the weight, so that a share may be off by a run
+	stable   int  // removing one of equal servers moves at most 1.5 times its clients if each has this many slots; 0: no promise
+	overload bool // it may choose a server over its threshold, because IPVS does
 }
 
 var kinds = map[string]kind{}

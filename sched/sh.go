@@ -4,7 +4,7 @@ func init() {
 	register(kind{
 		name:   "sh",
 		flags:  [3]string{"sh-fallback", "sh-port"},
-		traits: traits{shares: true, hashes: true},
+		traits: traits{shares: true, hashes: true, slots: 1 << tableBits, runs: true},
 		new:    func(f flags) Scheduler { return &sh{fallback: f[0], port: f[1]} },
 	})
 }
