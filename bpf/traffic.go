@@ -1,0 +1,309 @@
+package bpf
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+//go:generate go tool bpf2go -go-package bpf -target bpfel -cflags "-I/usr/include/x86_64-linux-gnu -O2 -g -Wall -Wextra -Werror -Wno-address-of-packed-member" -type mac -type count traffic traffic.c
+
+// Generator sends copies of one packet out of an interface, from as many sources as it has flows, millions per second and CPU:
+// the kernel's BPF_PROG_RUN makes the frames (Linux 5.18, BPF_F_TEST_XDP_LIVE_FRAMES), and they leave as if redirected by XDP. A
+// veth takes them while XDP is attached to its other end. Its methods belong to one goroutine, locked to a thread that is in the
+// interface's network namespace.
+type Generator struct {
+	objects struct {
+		Program *ebpf.Program  `ebpf:"generate"`
+		Sent    *ebpf.Variable `ebpf:"sent"`
+		Until   *ebpf.Variable `ebpf:"until"`
+	}
+	packet []byte
+	closed bool
+}
+
+// generatorBatch is how many frames the kernel makes before it lets the receiver's softirq run: well below the 256 that a veth's
+// ring holds (drivers/net/veth.c, VETH_RING_SIZE).
+const generatorBatch = 64
+
+// maxFlows is one flow per source port of an IPv4 /8.
+const maxFlows = 1 << 24
+
+// NewGenerator prepares to send packet: a whole frame without FCS, of at least 60 bytes (80 with IPv6), IPv4 without options or IPv6
+// without extension headers, TCP or UDP, with valid checksums. Flow 0 has the packet's own source; the next ones have the ports above
+// it and, when those are used up, the addresses above it. The flows, 1 to 16,777,216 of them, take turns in a scattered order.
+func NewGenerator(ifindex int, packet []byte, flows int) (*Generator, error) {
+	if flows < 1 || flows > maxFlows {
+		return nil, fmt.Errorf("generator: %d flows: allowed are 1 to %d", flows, maxFlows)
+	}
+	at, err := locate(packet)
+	if err != nil {
+		return nil, fmt.Errorf("generator: %w", err)
+	}
+	if _, err := net.InterfaceByIndex(ifindex); err != nil {
+		return nil, fmt.Errorf("generator: interface %d: %w", ifindex, ErrInterface)
+	}
+	spec, err := loadTraffic()
+	if err != nil {
+		return nil, err
+	}
+	var head [20]uint32
+	for i := range min(len(head), len(packet)/4) {
+		head[i] = binary.NativeEndian.Uint32(packet[i*4:])
+	}
+	port := uint32(binary.BigEndian.Uint16(packet[at.port:]))
+	for name, value := range map[string]any{
+		"head":          head,
+		"out_ifindex":   uint32(ifindex),
+		"flows":         uint32(flows),
+		"stride":        stride(uint32(flows)),
+		"first_addr":    binary.BigEndian.Uint32(packet[at.addr:]),
+		"first_port":    port,
+		"ports":         65536 - port,
+		"addr_at":       at.addr,
+		"port_at":       at.port,
+		"ip_check_at":   at.ipCheck,
+		"l4_check_at":   at.l4Check,
+		"l4_check_kept": flag(at.udp && binary.BigEndian.Uint16(packet[at.l4Check:]) == 0),
+		"is_udp":        flag(at.udp),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("generator: %s: %w", name, err)
+		}
+	}
+	g := &Generator{packet: packet}
+	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
+		return nil, fmt.Errorf("load generator: %w", explain(err))
+	}
+	return g, nil
+}
+
+// stride is near the golden ratio's part of flows and shares no factor with it: it comes by every flow, far from the one before.
+func stride(flows uint32) uint32 {
+	gcd := func(a, b uint32) uint32 {
+		for b != 0 {
+			a, b = b, a%b
+		}
+		return a
+	}
+	s := uint32(float64(flows) * 0.6180339887)
+	for s > 1 && gcd(s, flows) != 1 {
+		s--
+	}
+	return min(max(s, 1), flows)
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// offsets of what differs between flows, in bytes from the start of the frame; addr is that of the source's last four bytes.
+type offsets struct {
+	addr, port, ipCheck, l4Check uint32
+	udp                          bool
+}
+
+// locate finds them. RFC 791, 8200, 768, 9293; IEEE 802.1Q.
+func locate(packet []byte) (o offsets, err error) {
+	const least, least6 = 60, 80
+	if len(packet) < least || len(packet) > 3500 {
+		return o, fmt.Errorf("a packet of %d bytes: allowed are %d to 3500", len(packet), least)
+	}
+	l3 := uint32(14)
+	ethertype := binary.BigEndian.Uint16(packet[12:])
+	for ; (ethertype == unix.ETH_P_8021Q || ethertype == unix.ETH_P_8021AD) && l3 < 22; l3 += 4 {
+		ethertype = binary.BigEndian.Uint16(packet[l3+2:])
+	}
+	var proto byte
+	var l4 uint32
+	switch {
+	case ethertype == unix.ETH_P_IP && packet[l3] == 0x45:
+		proto, l4 = packet[l3+9], l3+20
+		o.addr, o.ipCheck = l3+12, l3+10
+	case ethertype == unix.ETH_P_IPV6 && len(packet) >= least6:
+		proto, l4 = packet[l3+6], l3+40
+		o.addr = l3 + 20
+	case ethertype == unix.ETH_P_IPV6:
+		return o, fmt.Errorf("an IPv6 packet of %d bytes: allowed are %d and more", len(packet), least6)
+	default:
+		return o, errors.New("the packet is neither IPv4 without options nor IPv6")
+	}
+	o.port = l4
+	switch proto {
+	case unix.IPPROTO_UDP:
+		o.l4Check, o.udp = l4+6, true
+	case unix.IPPROTO_TCP:
+		o.l4Check = l4 + 16
+	default:
+		return o, fmt.Errorf("protocol %d is neither TCP nor UDP", proto)
+	}
+	return o, nil // two tags and TCP, the longest: a checksum that ends at 60 with IPv4, at 80 with IPv6
+}
+
+// Send sends that many packets as fast as it can.
+func (g *Generator) Send(n int) error {
+	if g.closed {
+		return errors.New("generator: closed")
+	}
+	if n <= 0 {
+		return nil
+	}
+	sent, err := g.Sent()
+	if err != nil {
+		return err
+	}
+	if err := g.objects.Until.Set(sent + uint64(n)); err != nil {
+		return fmt.Errorf("generator: %w", err)
+	}
+	_, err = g.objects.Program.Run(&ebpf.RunOptions{
+		Data:      g.packet,
+		Repeat:    uint32(n),
+		BatchSize: generatorBatch,
+		Flags:     unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+	})
+	if err != nil {
+		return fmt.Errorf("generator: %w", explain(err))
+	}
+	return nil
+}
+
+// Sent returns how many packets have been sent so far. What the interface had no room for is not taken off.
+func (g *Generator) Sent() (n uint64, err error) {
+	if err := g.objects.Sent.Get(&n); err != nil {
+		return 0, fmt.Errorf("generator: %w", err)
+	}
+	return n, nil
+}
+
+// Run sends count packets (0: without end) at rate packets per second (0: as fast as it can), until ctx is done. It keeps the
+// rate over any stretch of some milliseconds, and catches up on none that it missed by more.
+func (g *Generator) Run(ctx context.Context, count uint64, rate float64) error {
+	const burst, patience = 1 << 14, 5 * time.Millisecond
+	var sent uint64
+	due, last := 0.0, time.Now()
+	for (count == 0 || sent < count) && ctx.Err() == nil {
+		n := uint64(burst)
+		if rate > 0 {
+			now := time.Now()
+			due = min(due+now.Sub(last).Seconds()*rate, max(patience.Seconds()*rate, 1))
+			last = now
+			// Making the page pool of a run costs some 50 us: not for less than half a millisecond's packets.
+			if least := max(rate*500e-6, 1); due < least {
+				time.Sleep(time.Duration((least - due) / rate * float64(time.Second)))
+				continue
+			}
+			n = min(n, uint64(due))
+			due -= float64(n)
+		}
+		if count > 0 {
+			n = min(n, count-sent)
+		}
+		if err := g.Send(int(n)); err != nil {
+			return err
+		}
+		sent += n
+	}
+	return nil
+}
+
+// Close lets go of the program. Calling it again is harmless.
+func (g *Generator) Close() error {
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	return g.objects.Program.Close()
+}
+
+// Sink counts the IPv4 and IPv6 packets that an interface receives, by the MAC they are sent to, and drops them; ARP, ICMP and ICMPv6
+// go on to the kernel. Its methods may be called from any goroutine.
+type Sink struct {
+	mu      sync.Mutex
+	program *ebpf.Program
+	counts  *ebpf.Map
+	link    link.Link // nil after Close
+}
+
+// Count is what a sink received.
+type Count struct {
+	Packets uint64
+	Bytes   uint64 // from the Ethernet header to the end of the packet, without FCS
+}
+
+// NewSink attaches a sink to the interface, in native mode.
+func NewSink(ifindex int) (*Sink, error) {
+	spec, err := loadTraffic()
+	if err != nil {
+		return nil, err
+	}
+	var objects struct {
+		Program *ebpf.Program `ebpf:"sink"`
+		Counts  *ebpf.Map     `ebpf:"counts"`
+	}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		return nil, fmt.Errorf("load sink: %w", explain(err))
+	}
+	s := &Sink{program: objects.Program, counts: objects.Counts}
+	s.link, err = link.AttachXDP(link.XDPOptions{Program: s.program, Interface: ifindex, Flags: link.XDPDriverMode})
+	if err != nil {
+		_ = errors.Join(s.program.Close(), s.counts.Close())
+		return nil, fmt.Errorf("attach sink to interface %d: %w", ifindex, explain(err))
+	}
+	return s, nil
+}
+
+// Counts returns what has arrived since NewSink, by destination MAC.
+func (s *Sink) Counts() (map[[6]byte]Count, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return nil, errors.New("sink: closed")
+	}
+	counts := make(map[[6]byte]Count)
+	var mac trafficMac
+	var perCPU []trafficCount
+	each := s.counts.Iterate()
+	for each.Next(&mac, &perCPU) {
+		var sum Count
+		for _, c := range perCPU {
+			sum.Packets += c.Packets
+			sum.Bytes += c.Bytes
+		}
+		counts[mac.Byte] = sum
+	}
+	return counts, each.Err()
+}
+
+// Total is the sum over all MACs.
+func (s *Sink) Total() (Count, error) {
+	counts, err := s.Counts()
+	var sum Count
+	for _, c := range counts {
+		sum.Packets += c.Packets
+		sum.Bytes += c.Bytes
+	}
+	return sum, err
+}
+
+// Close takes the sink off the interface. Calling it again is harmless.
+func (s *Sink) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return nil
+	}
+	err := errors.Join(s.link.Close(), s.program.Close(), s.counts.Close())
+	s.link = nil
+	return err
+}

@@ -1,0 +1,256 @@
+package bpf
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"weir/internal/testpkt"
+)
+
+// passXDP makes a veth's end take frames that are redirected to it, and give them to the kernel.
+func passXDP(t *testing.T, ifindex int) {
+	t.Helper()
+	const xdpPass = 2
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, xdpPass), asm.Return(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: ifindex, Flags: link.XDPDriverMode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// capture returns the next n frames the interface receives after start.
+func capture(t *testing.T, ifindex, n int, start func()) [][]byte {
+	t.Helper()
+	const proto = unix.ETH_P_ALL << 8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	// Room for all of them, and an end to waiting for one that does not come.
+	for _, err := range []error{
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}),
+		// The kernel takes the outer VLAN tag out of the packet; this socket wants to be told.
+		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: ifindex}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	start()
+	var frames [][]byte
+	for len(frames) < n {
+		buf := make([]byte, 4096)
+		size, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			t.Fatalf("%d frames of %d arrived: %v", len(frames), n, err)
+		}
+		frames = append(frames, buf[:size])
+	}
+	return frames
+}
+
+func TestGeneratedPacketsAreTheTemplateFromEveryFlow(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	v4, v6 := netip.MustParseAddrPort("198.18.0.250:65000"), netip.MustParseAddrPort("[2001:db8::fff0]:65000")
+	to4, to6 := netip.MustParseAddrPort("192.0.2.10:80"), netip.MustParseAddrPort("[2001:db8:1::10]:80")
+	for name, packet := range map[string]testpkt.Packet{
+		"UDP":                    testpkt.UDP(v4, to4).Size(60),
+		"UDP without a checksum": testpkt.UDP(v4, to4).NoChecksum().Size(64),
+		"long UDP":               testpkt.UDP(v4, to4).Size(1514),
+		"TCP":                    testpkt.TCP(v4, to4, testpkt.SYN).Size(60),
+		"UDP over IPv6":          testpkt.UDP(v6, to6).Size(80),
+		"TCP over IPv6":          testpkt.TCP(v6, to6, testpkt.ACK).Size(120),
+	} {
+		near, far := newVeth(t, 1)
+		passXDP(t, far.Attrs().Index)
+		const flows = 5000 // 536 ports to an address: ten addresses, and a carry into the next byte with IPv4
+		template := packet.Bytes()
+		g, err := NewGenerator(near.Attrs().Index, template, flows)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		frames := capture(t, far.Attrs().Index, 2*flows, func() {
+			if err := g.Send(2 * flows); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		})
+		want := testpkt.Decode(t, template)
+		times := make(map[netip.AddrPort]int)
+		for _, frame := range frames {
+			got := testpkt.Decode(t, frame).MustHold(t)
+			times[got.Src]++
+			if got.Dst != want.Dst || got.Proto != want.Proto || got.Flags != want.Flags || got.ZeroUDP != want.ZeroUDP ||
+				len(frame) != len(template) || !bytes.Equal(frame[:14], template[:14]) || !bytes.Equal(got.Payload, want.Payload) {
+				t.Fatalf("%s: sent %x, template %x", name, frame, template)
+			}
+		}
+		src := want.Src
+		for i := range flows {
+			if times[src] != 2 {
+				t.Fatalf("%s: %d packets from flow %d, %v; want 2", name, times[src], i, src)
+			}
+			if src.Port() == 65535 {
+				src = netip.AddrPortFrom(src.Addr().Next(), want.Src.Port())
+			} else {
+				src = netip.AddrPortFrom(src.Addr(), src.Port()+1)
+			}
+		}
+		if n, err := g.Sent(); n != 2*flows || err != nil {
+			t.Errorf("%s: %d sent, %v", name, n, err)
+		}
+		for range 2 {
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestSinkCountsByMAC(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	near, far := newVeth(t, 1)
+	sink, err := NewSink(far.Attrs().Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	from, to := netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")
+	for i := range 3 {
+		packet := testpkt.UDP(from, to).To(testpkt.MAC(uint16(i))).Size(60 + 100*i).Bytes()
+		g, err := NewGenerator(near.Attrs().Index, packet, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		if err := g.Run(context.Background(), uint64(1000*(i+1)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var total Count
+	for deadline := time.Now().Add(5 * time.Second); total.Packets < 6000 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if total, err = sink.Total(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counts, err := sink.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		n := uint64(1000 * (i + 1))
+		if got, want := counts[[6]byte(testpkt.MAC(uint16(i)))], (Count{n, n * uint64(60+100*i)}); got != want {
+			t.Errorf("MAC %d: %+v, want %+v", i, got, want)
+		}
+	}
+	for range 2 {
+		if err := sink.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := sink.Counts(); err == nil {
+		t.Error("a closed sink counts")
+	}
+}
+
+func TestGeneratorKeepsToItsCountAndContext(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	near, far := newVeth(t, 1)
+	passXDP(t, far.Attrs().Index)
+	packet := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")).Size(60).Bytes()
+	g, err := NewGenerator(near.Attrs().Index, packet, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	start := time.Now()
+	if err := g.Run(context.Background(), 2000, 10000); err != nil {
+		t.Fatal(err)
+	}
+	// 200 ms at this rate. A busy machine may take longer, none may take less.
+	if took := time.Since(start); took < 180*time.Millisecond {
+		t.Errorf("2,000 packets at 10,000/s took %v", took)
+	}
+	if n, err := g.Sent(); n != 2000 || err != nil {
+		t.Errorf("%d sent, want 2000 (%v)", n, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := g.Run(ctx, 0, 0); err != nil {
+		t.Error(err)
+	}
+	if n, _ := g.Sent(); n != 2000 {
+		t.Errorf("%d sent after the end", n)
+	}
+	g.Close()
+	if err := g.Send(1); err == nil {
+		t.Error("a closed generator sends")
+	}
+}
+
+func TestGeneratorRefusals(t *testing.T) {
+	near, _ := newVeth(t, 1)
+	from, to := netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")
+	good := testpkt.UDP(from, to).Size(60).Bytes()
+	for name, c := range map[string]struct {
+		ifindex int
+		packet  []byte
+		flows   int
+		want    string
+	}{
+		"no flow":             {near.Attrs().Index, good, 0, "0 flows: allowed are 1 to 16777216"},
+		"too many flows":      {near.Attrs().Index, good, 1<<24 + 1, "16777217 flows: allowed are 1 to 16777216"},
+		"no interface":        {4711, good, 1, "interface 4711: no such interface"},
+		"a short packet":      {near.Attrs().Index, good[:59], 1, "a packet of 59 bytes: allowed are 60 to 3500"},
+		"ICMP":                {near.Attrs().Index, testpkt.Echo(from.Addr(), to.Addr()).Size(60).Bytes(), 1, "protocol 1 is neither TCP nor UDP"},
+		"ARP":                 {near.Attrs().Index, testpkt.ARP(from.Addr(), to.Addr()).Size(60).Bytes(), 1, "the packet is neither IPv4 without options nor IPv6"},
+		"three tags and IPv6": {near.Attrs().Index, testpkt.UDP(netip.MustParseAddrPort("[::1]:1"), netip.MustParseAddrPort("[::2]:2")).VLAN(1, 2, 3).Size(90).Bytes(), 1, "the packet is neither"},
+	} {
+		g, err := NewGenerator(c.ifindex, c.packet, c.flows)
+		if err == nil {
+			g.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestStrideComesByEveryFlow(t *testing.T) {
+	for _, flows := range []uint32{1, 2, 3, 4, 6, 7, 10, 1000, 1009, 65536, 1_000_000} {
+		s := stride(flows)
+		seen := make([]bool, flows)
+		at := uint32(0)
+		for range flows {
+			if seen[at] {
+				t.Fatalf("%d flows, stride %d: flow %d comes a second time", flows, s, at)
+			}
+			seen[at] = true
+			if at += s; at >= flows { // as the program does
+				at -= flows
+			}
+		}
+	}
+}
