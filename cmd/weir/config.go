@@ -19,19 +19,19 @@ import (
 
 // config is what the command line says, checked.
 type config struct {
-	interfaces     []string
-	rules          []string // --rule, in order
-	rulesFile      string
-	locals         []netip.Addr
-	localPorts     portRange
-	assign         bool
-	connections    int
-	zeroCopy       string
-	xdpMode        string
-	busyPoll       time.Duration
-	hostRate       int
-	logLevel       slog.Level
-	logFormat      string
+	interfaces  []string
+	rules       []string // --rule, in order
+	rulesFile   string
+	locals      []netip.Addr
+	localPorts  portRange
+	assign      bool
+	connections int
+	zeroCopy    string
+	xdpMode     string
+	busyPoll    time.Duration
+	hostRate    int
+	logLevel    slog.Level
+	logFormat   string
 	initial     *ipvsadm.Rules // what rules and rulesFile said at start
 }
 
@@ -91,7 +91,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 		return nil, fmt.Errorf("%w (see weir --help)", err)
 	}
 	if *help {
-		fmt.Fprint(out, usage, fs.FlagUsagesWrapped(110))
+		// A switch is given or not: that it could be spelled --switch=true helps nobody.
+		fmt.Fprint(out, usage, strings.ReplaceAll(fs.FlagUsagesWrapped(110), "[=true|false]", "             "))
 		return nil, errHelp
 	}
 	if *version {

@@ -29,17 +29,18 @@ type director struct {
 	log    *slog.Logger
 	rules  *ipvsadm.Rules // in force
 
-	ifaces  []paths.Interface
-	steer   *bpf.Steer
-	watcher *paths.Watcher
-	reach   *control.Reach
-	conns   *conntrack.Table
-	shared  *dataplane.Shared
-	store   *control.Store
-	queues  [][]*afxdp.Queue // by interface
-	workers []*dataplane.Worker
-	pollers []*afxdp.Poller
-	started time.Time
+	ifaces    []paths.Interface
+	steer     *bpf.Steer
+	watcher   *paths.Watcher
+	reach     *control.Reach
+	conns     *conntrack.Table
+	shared    *dataplane.Shared
+	store     *control.Store
+	queues    [][]*afxdp.Queue // by interface
+	workers   []*dataplane.Worker
+	pollers   []*afxdp.Poller
+	started   time.Time
+	addresses assigned
 
 	cancel context.CancelFunc // ends the goroutines
 	wg     sync.WaitGroup     // the goroutines
@@ -47,20 +48,15 @@ type director struct {
 }
 
 // start brings up a director, or nothing: with an error all that was done is undone.
-func start(c *config, log *slog.Logger) (d *director, err error) {
-	d = &director{config: c, log: log, rules: c.initial, started: time.Now()}
+func start(c *config, log *slog.Logger) (*director, error) {
+	d := &director{config: c, log: log, rules: c.initial, started: time.Now()}
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.close())
-		}
-	}()
 	for _, step := range []func(context.Context) error{
 		d.findInterfaces, d.openControl, d.openQueues, d.assignAddresses, d.applyRules, d.startWorkers, d.attach,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return nil, errors.Join(err, d.close())
 		}
 	}
 	return d, nil
@@ -227,7 +223,7 @@ func (d *director) startWorkers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		worker := dataplane.NewWorker(d.shared, w, n, mine, d.hostSender())
+		worker := dataplane.NewWorker(d.shared, w, n, mine, nil)
 		d.workers, d.pollers = append(d.workers, worker), append(d.pollers, poller)
 		d.wg.Go(func() { work(ctx, worker, poller) })
 	}
@@ -337,7 +333,7 @@ func (d *director) reload() {
 		}
 		return
 	}
-	if err := d.changeAddresses(rules); err != nil {
+	if err := d.addAddresses(rules); err != nil {
 		d.log.Error("reload refused: nothing was changed", "error", err)
 		return
 	}
@@ -347,7 +343,11 @@ func (d *director) reload() {
 		}
 		return
 	}
+	old := d.rules
 	d.rules = rules
+	if err := d.removeAddresses(old); err != nil {
+		d.log.Error("addresses of removed services", "error", err)
+	}
 	d.log.Info("reloaded", "services", rules.Len())
 }
 
