@@ -48,18 +48,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// reporter is a test that failing does not end.
-type reporter struct {
-	*testing.T
-	cleanups []func()
-}
-
-func (r *reporter) Cleanup(f func())                  { r.cleanups = append(r.cleanups, f) }
-func (r *reporter) Fatalf(format string, args ...any) { panic(format) }
-
 func TestWhatAKilledProgramLeftIsRemoved(t *testing.T) {
-	r := &reporter{T: t}
-	n := New(r)
+	n := New(&program{})
 	ns := n.Namespace("orphan")
 	n.owner.Close() // as the kernel does when a process dies
 	ns.nl.Close()
@@ -80,12 +70,42 @@ func TestALivingNetworkIsLeftAlone(t *testing.T) {
 	if pid, err := Owner(n.prefix); err != nil || pid != os.Getpid() {
 		t.Errorf("owner %d, %v", pid, err)
 	}
-	defer func() {
-		if recover() == nil {
-			t.Error("a second network of the same name was made")
-		}
+	if err := Run(func(r Reporter) error { NewNamed(r, n.prefix); return nil }); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second network of the same name: %v", err)
+	}
+}
+
+func TestRunCleansUpWhateverHappens(t *testing.T) {
+	var prefix string
+	build := func(r Reporter) {
+		n := New(r)
+		prefix = n.prefix
+		n.Namespace("a")
+	}
+	if err := Run(func(r Reporter) error { build(r); return errors.New("told") }); err == nil || err.Error() != "told" {
+		t.Errorf("returned %v", err)
+	}
+	if len(namesOf(prefix)) > 0 {
+		t.Error("left after an error")
+	}
+	err := Run(func(r Reporter) error { build(r); r.Fatalf("fatal %d", 7); return nil })
+	if err == nil || err.Error() != "fatal 7" {
+		t.Errorf("returned %v", err)
+	}
+	if len(namesOf(prefix)) > 0 {
+		t.Error("left after Fatalf")
+	}
+	func() {
+		defer func() {
+			if recover() != "mistake" {
+				t.Error("a panic was swallowed")
+			}
+		}()
+		Run(func(r Reporter) error { build(r); panic("mistake") })
 	}()
-	NewNamed(&reporter{T: t}, n.prefix)
+	if len(namesOf(prefix)) > 0 {
+		t.Error("left after a panic")
+	}
 }
 
 func TestDoRunsInTheNamespaceAndComesHome(t *testing.T) {
