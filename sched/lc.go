@@ -1,5 +1,7 @@
 package sched
 
+import "math"
+
 func init() {
 	register(kind{name: "lc", traits: traits{counts: true}, new: func(flags) Scheduler { return new(lc) }})
 }
@@ -8,13 +10,10 @@ func init() {
 type lc struct{ open }
 
 func (s *lc) Pick(*Request) *Server {
-	least, lowest := none, int64(0)
+	least, lowest := none, int64(math.MaxInt64)
 	for i := range s.servers {
 		c := &s.servers[i]
-		if c.load.Overloaded.Load() {
-			continue
-		}
-		if h := overhead(c.load); least == none || h < lowest {
+		if h := overhead(c.load); h < lowest && !c.load.Overloaded.Load() {
 			least, lowest = i, h
 		}
 	}

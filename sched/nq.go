@@ -8,17 +8,14 @@ func init() {
 type nq struct{ open }
 
 func (s *nq) Pick(*Request) *Server {
-	least, lowest, weight := none, int64(0), int64(0)
+	least, lowest, weight := none, int64(1), int64(0) // what every candidate beats
 	for i := range s.servers {
 		c := &s.servers[i]
-		if c.load.Overloaded.Load() {
-			continue
-		}
 		h := int64(c.load.Active.Load()) + 1
-		if h == 1 {
-			return c.server
-		}
-		if least == none || lowest*c.weight > h*weight {
+		if (h == 1 || lowest*c.weight > h*weight) && !c.load.Overloaded.Load() {
+			if h == 1 {
+				return c.server
+			}
 			least, lowest, weight = i, h, c.weight
 		}
 	}

@@ -34,13 +34,10 @@ func overhead(l *lb.Load) int64 {
 // leastLoaded returns the place of the candidate with the smallest overhead for its weight, of level ones the first, or none.
 // h1*w2 > h2*w1 stands for h1/w1 > h2/w2.
 func (o *open) leastLoaded() int {
-	least, lowest, weight := none, int64(0), int64(0)
+	least, lowest, weight := none, int64(1), int64(0) // what every candidate beats
 	for i := range o.servers {
 		c := &o.servers[i]
-		if c.load.Overloaded.Load() {
-			continue
-		}
-		if h := overhead(c.load); least == none || lowest*c.weight > h*weight {
+		if h := overhead(c.load); lowest*c.weight > h*weight && !c.load.Overloaded.Load() {
 			least, lowest, weight = i, h, c.weight
 		}
 	}

@@ -9,13 +9,10 @@ func init() {
 type sed struct{ open }
 
 func (s *sed) Pick(*Request) *Server {
-	least, lowest, weight := none, int64(0), int64(0)
+	least, lowest, weight := none, int64(1), int64(0) // what every candidate beats
 	for i := range s.servers {
 		c := &s.servers[i]
-		if c.load.Overloaded.Load() {
-			continue
-		}
-		if h := int64(c.load.Active.Load()) + 1; least == none || lowest*c.weight > h*weight {
+		if h := int64(c.load.Active.Load()) + 1; lowest*c.weight > h*weight && !c.load.Overloaded.Load() {
 			least, lowest, weight = i, h, c.weight
 		}
 	}
