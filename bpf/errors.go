@@ -19,7 +19,7 @@ var (
 // explain puts the sentence for people in front of what the kernel said; both can be found in the result.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EPERM): // EACCES is the verifier's
 		return fmt.Errorf("%w (%w)", ErrPrivilege, errno(err))
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w (%w)", ErrInterface, errno(err))

@@ -92,6 +92,13 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} injector SEC(".maps"); /* inject.c */
+
 volatile const struct mac own_mac;
 volatile const __u64 reentry_secret;
 
@@ -230,16 +237,17 @@ static __always_inline enum verdict judge_ipv6(const struct ipv6hdr *ip, const v
 	return judge_l4(&f, ip + 1, end, length);
 }
 
-/* Takes struct reentry off the frame's front. */
+/* See struct reentry. */
 static __always_inline enum verdict judge_reentry(struct xdp_md *ctx)
 {
-	const struct reentry *r = (void *)(long)ctx->data;
-	__u64 secret;
+	const void *end = (void *)(long)ctx->data_end;
+	const struct reentry *mark = (void *)(long)ctx->data;
 
-	if ((const void *)(r + 1) > (const void *)(long)ctx->data_end)
+	if ((const void *)(mark + 1) > end || mark->secret != reentry_secret)
 		return PASS_OTHER;
-	__builtin_memcpy(&secret, r->secret, sizeof(secret));
-	if (secret != reentry_secret || bpf_xdp_adjust_head(ctx, sizeof(*r)))
+	if ((const void *)(mark + 1) == end)
+		bpf_tail_call(ctx, &injector, 0); /* does not come back */
+	if (bpf_xdp_adjust_head(ctx, sizeof(*mark)))
 		return PASS_OTHER;
 	return PASS_REENTRY;
 }

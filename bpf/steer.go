@@ -42,10 +42,11 @@ type Options struct {
 // Steer is the maps that the programs of all interfaces share, and the attachments. Its methods may be called at any time from
 // any goroutine. Adding what is there, and removing what is not, is no error.
 type Steer struct {
-	spec   *ebpf.CollectionSpec
-	shared map[string]*ebpf.Map // immutable after Load
-	names  []string             // of the counters, by verdict
-	secret uint64               // see steer.h, struct reentry
+	spec     *ebpf.CollectionSpec
+	shared   map[string]*ebpf.Map // immutable after Load
+	names    []string             // of the counters, by verdict
+	secret   uint64               // see steer.h, struct reentry
+	injector *injector
 
 	mu       sync.Mutex
 	own      map[lb.Addr]bool
@@ -77,13 +78,23 @@ func Load(o Options) (*Steer, error) {
 	spec.Maps[steerMapLocals].MaxEntries = size(o.MaxLocals, 1<<12)
 	spec.Maps[steerMapNatServers].MaxEntries = size(o.MaxServers, 1<<16)
 	spec.Maps[steerMapOwnAddresses].MaxEntries = size(o.MaxOwn, 1<<12)
-	for _, name := range []string{steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapCounters} {
+	for _, name := range []string{
+		steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapCounters, steerMapInjector,
+	} {
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("create map %s: %w", name, explain(err))
 		}
 		s.shared[name] = m
+	}
+	if s.injector, err = newInjector(s.secret); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if err := s.shared[steerMapInjector].Put(uint32(0), s.injector.objects.Inject); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("steer: call inject: %w", explain(err))
 	}
 	return s, nil
 }
@@ -127,6 +138,9 @@ func (s *Steer) Close() error {
 	}
 	for _, m := range s.shared {
 		errs = append(errs, m.Close())
+	}
+	if s.injector != nil {
+		errs = append(errs, s.injector.Close())
 	}
 	return errors.Join(errs...)
 }

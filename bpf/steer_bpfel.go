@@ -61,6 +61,7 @@ const (
 const (
 	steerMapAcceptedMacs  = "accepted_macs"
 	steerMapCounters      = "counters"
+	steerMapInjector      = "injector"
 	steerMapLocals        = "locals"
 	steerMapNatServers    = "nat_servers"
 	steerMapOwnAddresses  = "own_addresses"
@@ -122,6 +123,7 @@ type steerProgramSpecs struct {
 type steerMapSpecs struct {
 	AcceptedMacs *ebpf.MapSpec `ebpf:"accepted_macs"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
+	Injector     *ebpf.MapSpec `ebpf:"injector"`
 	Locals       *ebpf.MapSpec `ebpf:"locals"`
 	NatServers   *ebpf.MapSpec `ebpf:"nat_servers"`
 	OwnAddresses *ebpf.MapSpec `ebpf:"own_addresses"`
@@ -159,6 +161,7 @@ func (o *steerObjects) Close() error {
 type steerMaps struct {
 	AcceptedMacs *ebpf.Map `ebpf:"accepted_macs"`
 	Counters     *ebpf.Map `ebpf:"counters"`
+	Injector     *ebpf.Map `ebpf:"injector"`
 	Locals       *ebpf.Map `ebpf:"locals"`
 	NatServers   *ebpf.Map `ebpf:"nat_servers"`
 	OwnAddresses *ebpf.Map `ebpf:"own_addresses"`
@@ -170,6 +173,7 @@ func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.AcceptedMacs,
 		m.Counters,
+		m.Injector,
 		m.Locals,
 		m.NatServers,
 		m.OwnAddresses,

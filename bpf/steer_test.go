@@ -188,8 +188,10 @@ func TestVerdicts(t *testing.T) {
 		{"IPv6 payload length one less than TCP's header", length(syn6.Bytes(), 18, 19), steerVerdictPASS_MALFORMED},
 		{"IPv6 payload length of 0", length(syn6.Bytes(), 18, 0), steerVerdictPASS_MALFORMED},
 		{"Ethernet alone", syn.Bytes()[:14], steerVerdictPASS_MALFORMED},
-		{"a reentry header that nobody of ours made", reentry(syn.Bytes(), 12345), steerVerdictPASS_OTHER},
-		{"a frame given back", reentry(syn.Bytes(), s.secret), steerVerdictPASS_REENTRY},
+		{"a reentry header that nobody of ours made", append(reentryMark(12345), syn.Bytes()...), steerVerdictPASS_OTHER},
+		{"a reentry header with one bit wrong", append(reentryMark(s.secret^1), syn.Bytes()...), steerVerdictPASS_OTHER},
+		{"a reentry header cut off", reentryMark(s.secret)[:21], steerVerdictPASS_OTHER},
+		{"a frame given back", append(reentryMark(s.secret), syn.Bytes()...), steerVerdictPASS_REENTRY},
 	}
 	// A frame cut off anywhere is never redirected.
 	for _, whole := range []testpkt.Packet{syn, syn6, datagram, reply} {
@@ -258,11 +260,6 @@ func changed(frame []byte, at int, to byte) []byte {
 func length(frame []byte, at int, to uint16) []byte {
 	binary.BigEndian.PutUint16(frame[at:], to)
 	return frame
-}
-
-func reentry(frame []byte, secret uint64) []byte {
-	head := append(make([]byte, 12), 0x88, 0xb5)
-	return append(binary.NativeEndian.AppendUint64(head, secret), frame...)
 }
 
 func counters(t *testing.T, s *Steer) map[string]uint64 {

@@ -1,0 +1,67 @@
+//go:build ignore
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * inject makes a packet of the placeholder that steer hands it (struct reentry), and lets it pass: the kernel then takes it as
+ * received on the interface that the run names. The run is BPF_PROG_RUN of an interface's steer with
+ * BPF_F_TEST_XDP_LIVE_FRAMES (net/bpf/test_run.c, bpf_test_run_xdp_live), one for many packets.
+ *
+ * Why through steer, and not a run of inject itself: a run of more than one frame enters its program into the kernel's XDP
+ * dispatcher (bpf_prog_change_xdp), which patches kernel text and takes 0.4 ms, unless the program is there already because
+ * it is attached somewhere. One frame per run costs 12 us, most of it the page pool that each run makes and destroys.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer.h"
+
+char _license[] SEC("license") = "GPL";
+
+#define SLOTS 64	/* packets per run; also what a page pool allocates at once (PP_ALLOC_CACHE_REFILL) */
+#define MAX_PACKET 3372 /* bytes; a page less the headroom, skb_shared_info, the run's own head and struct reentry leaves 3386 on amd64 */
+
+struct slot {
+	__u32 length;
+	__u8 packet[MAX_PACKET];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+volatile const __u64 reentry_secret;
+
+/* Written before each run. */
+__u32 next;	/* the slot to take */
+__u32 reenter;	/* the interface is in generic mode: put struct reentry in front */
+
+SEC("xdp")
+int inject(struct xdp_md *ctx)
+{
+	struct reentry head = { .ethertype = bpf_htons(ETH_P_REENTRY), .secret = reentry_secret };
+	__u32 front = reenter ? sizeof(head) : 0;
+	const struct slot *slot;
+	__u32 i, length;
+
+	i = next++;
+	slot = bpf_map_lookup_elem(&slots, &i);
+	if (!slot)
+		return XDP_DROP;
+	length = slot->length;
+	if (length < 14 || length > MAX_PACKET)
+		return XDP_DROP;
+	if (bpf_xdp_adjust_tail(ctx, (int)(front + length) - (int)bpf_xdp_get_buff_len(ctx)))
+		return XDP_DROP;
+	if (front) {
+			if (bpf_xdp_store_bytes(ctx, 0, &head, sizeof(head)))
+			return XDP_DROP;
+	}
+	if (bpf_xdp_store_bytes(ctx, front, (void *)slot->packet, length))
+		return XDP_DROP;
+	return XDP_PASS;
+}
