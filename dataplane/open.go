@@ -18,10 +18,9 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	if !opens(p) {
 		return conntrack.Ref(0), reason.NoConnection
 	}
-	request := sched.Request{Flow: p.Flow, Now: w.now}
 	picker := s.Picker
 	picker.mu.Lock()
-	ref, why := w.insert(t, in, p, picker.pick(s, &request))
+	ref, why := w.insert(t, in, p, picker.pick(s, sched.Request{Flow: p.Flow, Now: w.now}))
 	picker.mu.Unlock()
 	return ref, why
 }

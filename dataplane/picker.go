@@ -32,6 +32,7 @@ func AppendVersion(versions []Version, l *sched.List) []Version {
 type Picker struct {
 	mu        sync.Mutex
 	scheduler sched.Scheduler // guarded by mu, but for Prepare
+	request   sched.Request   // of the pick at hand, here so that it need not be allocated; guarded by mu
 	seen      uint64          // number of the version the scheduler knows; guarded by mu
 }
 
@@ -43,7 +44,7 @@ func (p *Picker) Prepare(l *sched.List) { sched.Prepare(p.scheduler, l) }
 
 // pick chooses among the servers of s; the caller holds mu. A worker whose table is older than another's finds the picker
 // ahead of it and picks from the newer list: the same would happen had its packet come a moment later.
-func (p *Picker) pick(s *Service, r *sched.Request) *sched.Server {
+func (p *Picker) pick(s *Service, r sched.Request) *sched.Server {
 	if p.seen < s.Versions[len(s.Versions)-1].Number {
 		for _, v := range s.Versions {
 			if v.Number > p.seen {
@@ -52,5 +53,6 @@ func (p *Picker) pick(s *Service, r *sched.Request) *sched.Server {
 			}
 		}
 	}
-	return p.scheduler.Pick(r)
+	p.request = r
+	return p.scheduler.Pick(&p.request)
 }

@@ -1,0 +1,169 @@
+// Package bench measures weir: the worker in memory here, the whole director on AF_XDP in bench/run.sh. RESULTS.md has what
+// was measured, with machine and date.
+package bench
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"weir/conntrack"
+	"weir/dataplane"
+	"weir/dataplane/forward"
+	"weir/dataplane/memqueue"
+	"weir/internal/testpkt"
+	"weir/lb"
+	"weir/sched"
+)
+
+var vip = netip.MustParseAddrPort("192.0.2.10:80")
+
+// rig is one worker over one queue in memory, with a service of eight servers.
+type rig struct {
+	worker *dataplane.Worker
+	queue  *memqueue.Queue
+	conns  *conntrack.Table
+}
+
+func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
+	tb.Helper()
+	conns, err := conntrack.New(conntrack.Options{Capacity: 2*flows + 1024, HugePages: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(conns.Close)
+	var locals []lb.Addr
+	for i := range 16 {
+		locals = append(locals, lb.AddrFrom4(0x0a010000|uint32(i+1)))
+	}
+	if err := conns.SetLocals(locals); err != nil {
+		tb.Fatal(err)
+	}
+	scheduler, err := sched.New("rr", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	shared := dataplane.NewShared(conns, nil)
+	edit := shared.Table().Edit()
+	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500}})
+	list := &sched.List{}
+	for i := range 8 {
+		id, load, err := conns.Servers().Acquire()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		rip := lb.AddrFrom4(0x0a000002 + uint32(i))
+		list.Servers = append(list.Servers, &sched.Server{ID: id, Serial: uint64(i), Addr: rip, Port: 80, Weight: 1, Load: load})
+		edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: 80, Load: load, Path: &forward.Path{
+			DstMAC: [6]byte(testpkt.MAC(uint16(i))), SrcMAC: [6]byte(testpkt.DirectorMAC), Source: lb.AddrFrom4(0x0a000001), MTU: 1500}})
+	}
+	versions := dataplane.AppendVersion(dataplane.AppendVersion(nil, &sched.List{}), list)
+	edit.SetService(&dataplane.Service{
+		Key:    lb.ServiceKey{Addr: lb.AddrFrom(vip.Addr()), Port: 80, Proto: lb.UDP},
+		Picker: dataplane.NewPicker(scheduler), Versions: versions,
+	})
+	shared.Publish(edit.Table())
+	queue := memqueue.New(2 * dataplane.BatchSize)
+	return &rig{
+		worker: dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: queue}}, nil),
+		queue:  queue, conns: conns,
+	}
+}
+
+// packets returns a 60-byte frame (64 with its FCS) for each of n flows, in random order.
+func packets(n int) [][]byte {
+	frame := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), vip).NoChecksum().Size(60).Bytes()
+	memory := make([]byte, n*len(frame))
+	list := make([][]byte, n)
+	for i := range list {
+		f := memory[i*len(frame):][:len(frame):len(frame)]
+		copy(f, frame)
+		binary.BigEndian.PutUint32(f[26:], 198<<24|18<<16+uint32(i>>14)) // the client's address; 2^14 ports each
+		binary.BigEndian.PutUint16(f[34:], uint16(1024+i&0x3fff))
+		// The IP header's checksum: parsing does not look at it, but what leaves shall be right.
+		clear(f[24:26])
+		binary.BigEndian.PutUint16(f[24:], onesComplement(f[14:34]))
+		list[i] = f
+	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+func onesComplement(b []byte) uint16 {
+	var s uint32
+	for i := 0; i < len(b); i += 2 {
+		s += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for s > 0xffff {
+		s = s>>16 + s&0xffff
+	}
+	return ^uint16(s)
+}
+
+// turns runs the worker until it has taken n packets.
+func (r *rig) turns(n int) {
+	for n > 0 {
+		taken, _ := r.worker.Turn()
+		n -= taken
+	}
+}
+
+// BenchmarkWorker is the worker's whole work for a 64-byte UDP packet of an established connection: receive from a queue in
+// memory (which copies the packet in, as the kernel would), look up, rewrite, send.
+func BenchmarkWorker(b *testing.B) {
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
+		for _, flows := range []int{1_000, 65_536, 1_000_000} {
+			b.Run(fmt.Sprintf("mode=%s/flows=%d", mode, flows), func(b *testing.B) {
+				r := newRig(b, mode, flows)
+				r.queue.Loop(packets(flows))
+				r.turns(flows)
+				if used := r.worker.Counters().Connections; used != uint64(flows) {
+					b.Fatalf("%d connections, want %d", used, flows)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				r.turns(b.N)
+				b.StopTimer()
+				c := r.worker.Counters()
+				if c.ToServer != c.Received {
+					b.Fatalf("%d of %d packets forwarded", c.ToServer, c.Received)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkOpen is a new connection: the packet that opens it, through to the entry in the table.
+func BenchmarkOpen(b *testing.B) {
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT} {
+		b.Run("mode="+mode.String(), func(b *testing.B) {
+			const flows = 1_000_000
+			frames := packets(flows)
+			b.ReportAllocs()
+			for n := b.N; n > 0; n -= flows {
+				b.StopTimer()
+				r := newRig(b, mode, flows)
+				r.queue.Loop(frames)
+				b.StartTimer()
+				r.turns(min(n, flows))
+			}
+		})
+	}
+}
+
+// TestForwardingDoesNotAllocate holds the whole loop to the rule, opening a connection included.
+func TestForwardingDoesNotAllocate(t *testing.T) {
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
+		r := newRig(t, mode, 4096)
+		r.queue.Loop(packets(4096))
+		if n := testing.AllocsPerRun(10, func() { r.turns(256) }); n != 0 {
+			t.Errorf("%s, new connections: %v allocations in 256 packets", mode, n)
+		}
+		r.turns(4096)
+		if n := testing.AllocsPerRun(100, func() { r.turns(256) }); n != 0 {
+			t.Errorf("%s: %v allocations in 256 packets", mode, n)
+		}
+	}
+}
