@@ -1,16 +1,16 @@
 package addresses
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
-	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
+	"weir/dataplane/packet"
 	"weir/lb"
 )
 
@@ -90,47 +90,40 @@ func (n *announcer) close() {
 
 // frame builds the announcement of addr at mac.
 func frame(mac net.HardwareAddr, addr lb.Addr) []byte {
-	buf := gopacket.NewSerializeBuffer()
-	var err error
 	if addr.Is4() {
-		err = gopacket.SerializeLayers(buf, gopacket.SerializeOptions{}, arp(mac, addr.Netip())...)
-	} else {
-		err = gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, advertisement(mac, addr.Netip())...)
+		return arp(mac, addr)
 	}
-	if err != nil {
-		panic(err) // the layers do not depend on anything from outside
-	}
-	return buf.Bytes()
+	return advertisement(mac, addr)
 }
 
-// arp is an ARP announcement: a broadcast request for one's own address (RFC 5227 section 2.3).
-func arp(mac net.HardwareAddr, ip netip.Addr) []gopacket.SerializableLayer {
-	return []gopacket.SerializableLayer{
-		&layers.Ethernet{SrcMAC: mac, DstMAC: layers.EthernetBroadcast, EthernetType: layers.EthernetTypeARP},
-		&layers.ARP{
-			AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
-			Operation:         layers.ARPRequest,
-			SourceHwAddress:   mac,
-			SourceProtAddress: ip.AsSlice(),
-			DstHwAddress:      make([]byte, 6),
-			DstProtAddress:    ip.AsSlice(),
-		},
-	}
+// arp is an ARP announcement: a broadcast request for one's own address (RFC 826, RFC 5227 section 2.3).
+func arp(mac net.HardwareAddr, addr lb.Addr) []byte {
+	ip := addr.Netip().AsSlice()
+	const (
+		header  = "\x00\x01\x08\x00\x06\x04" // Ethernet, IPv4, their addresses' lengths
+		request = "\x00\x01"
+		target  = "\x00\x00\x00\x00\x00\x00" // what is asked for
+	)
+	return slices.Concat(ethernet(mac, "\xff\xff\xff\xff\xff\xff", unix.ETH_P_ARP), []byte(header+request), mac, ip, []byte(target), ip)
 }
 
-// advertisement is an unsolicited neighbour advertisement to all nodes, which overrides what they knew (RFC 4861 section 7.2.6).
-func advertisement(mac net.HardwareAddr, ip netip.Addr) []gopacket.SerializableLayer {
-	const override = 0x20 // section 4.4
-	network := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: ip.AsSlice(), DstIP: net.IPv6linklocalallnodes}
-	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborAdvertisement, 0)}
-	icmp.SetNetworkLayerForChecksum(network)
-	return []gopacket.SerializableLayer{
-		&layers.Ethernet{SrcMAC: mac, DstMAC: net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, EthernetType: layers.EthernetTypeIPv6},
-		network, icmp,
-		&layers.ICMPv6NeighborAdvertisement{
-			Flags:         override,
-			TargetAddress: ip.AsSlice(),
-			Options:       layers.ICMPv6Options{{Type: layers.ICMPv6OptTargetAddress, Data: mac}},
-		},
-	}
+// advertisement is an unsolicited neighbour advertisement to all nodes, from the address itself, which overrides what they
+// knew of it (RFC 4861 sections 4.4 and 7.2.6).
+func advertisement(mac net.HardwareAddr, addr lb.Addr) []byte {
+	src, all := addr.As16(), []byte(net.IPv6linklocalallnodes)
+	const (
+		typeCodeSum  = "\x88\x00\x00\x00"
+		override     = "\x20\x00\x00\x00"
+		targetOption = "\x02\x01" // target link-layer address, 8 bytes long
+	)
+	icmp := slices.Concat([]byte(typeCodeSum+override), src[:], []byte(targetOption), mac)
+	pseudo := slices.Concat(src[:], all, []byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6}) // RFC 8200 section 8.1
+	binary.BigEndian.PutUint16(icmp[2:], packet.Checksum(append(pseudo, icmp...)))
+	const hopLimit = 255 // the only one receivers believe
+	header := slices.Concat([]byte{0x60, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, hopLimit}, src[:], all)
+	return slices.Concat(ethernet(mac, "\x33\x33\x00\x00\x00\x01", unix.ETH_P_IPV6), header, icmp)
+}
+
+func ethernet(src net.HardwareAddr, dst string, etherType uint16) []byte {
+	return binary.BigEndian.AppendUint16(slices.Concat([]byte(dst), src), etherType)
 }

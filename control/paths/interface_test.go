@@ -27,11 +27,14 @@ func TestInterfaceFacts(t *testing.T) {
 		t.Fatal(err, out)
 	}
 	far.SetUp(false)
-	err = a.Do(func() (err error) {
-		got, err = InterfaceByName("p0")
-		return err
+	testnet.Eventually(t, limit, "without carrier", func() bool { // the kernel's linkwatch takes its time
+		err = a.Do(func() (err error) {
+			got, err = InterfaceByName("p0")
+			return err
+		})
+		return err != nil || got.OperState != "up"
 	})
-	if err != nil || got.RxQueues != 3 || got.TxQueues != 2 || got.OperState == "up" || !got.Up {
+	if err != nil || got.RxQueues != 3 || got.TxQueues != 2 || got.OperState != "down" || !got.Up {
 		t.Errorf("%v %+v", err, got)
 	}
 	var all []Interface

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"weir/internal/testnet"
 	"weir/lb"
@@ -35,7 +38,22 @@ func newRig(t *testing.T) *rig {
 	r.eth1, _ = n.Veth(
 		testnet.End{NS: r.director, Name: "eth1", Addrs: []string{"10.0.1.1/24"}},
 		testnet.End{NS: r.other, Addrs: []string{"10.0.1.2/24"}})
+	r.usable(r.director, "fd00::1")
+	r.usable(r.server, "fd00::2")
 	return r
+}
+
+// usable waits until an IPv6 address is a source, which the kernel makes it from a work queue (addrconf_dad_work).
+func (r *rig) usable(ns *testnet.Namespace, address string) {
+	r.t.Helper()
+	testnet.Eventually(r.t, limit, address+" is usable", func() bool {
+		var routes []netlink.Route
+		err := ns.Do(func() (err error) {
+			routes, err = netlink.RouteGet(net.ParseIP("fd00::99")) // on link
+			return err
+		})
+		return err == nil && len(routes) == 1 && routes[0].Src.Equal(net.ParseIP(address))
+	})
 }
 
 // watcher makes a Watcher in the director that is given eth0, or the named indexes.

@@ -298,12 +298,17 @@ func (w *Watcher) reload() error {
 	return nil
 }
 
-// dump repeats a list that the kernel's state changed under.
-func dump[T any](list func() ([]T, error)) (r []T, err error) {
+// dump repeats a list that the kernel's state changed under. When it always does, the last one has to do: what changed
+// is on its way as a notification.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
 	for range 10 {
-		if r, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
+		if r, err := list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return r, err
 		}
+	}
+	r, err := list()
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
 	}
 	return r, err
 }
