@@ -43,42 +43,51 @@ func (t *Table) Insert(c *Conn, now uint32) (Ref, Result) {
 	return ref, result
 }
 
-func (t *Table) insert(c *Conn, now uint32) (Ref, Result) {
+func (t *Table) insert(c *Conn, now uint32) (ref Ref, result Result) {
 	server := t.servers.get(c.ServerID)
 	if server == nil || server.expels(c.Proto) || !server.ref() {
 		return 0, NoServer
 	}
-	f := c.ForwardFlow()
-	hash := t.seed.hash(&f, c.kind())
+	defer func() {
+		if result != OK {
+			server.unref()
+		}
+	}()
+	hash := t.forwardHash(c)
 	n := t.pool.take(hash)
 	if n == 0 {
-		var other Conn
-		if ref := t.findForward(&f, hash, c.Flags&Template, &other); ref != 0 {
-			server.unref()
+		if ref = t.existing(c, hash); ref != 0 {
 			return ref, Exists
 		}
 		if n = t.makeRoom(hash); n == 0 {
-			server.unref()
 			return 0, Full
 		}
 	}
-	ref, result := Ref(0), NoPort
-	if !c.needsPort() || t.ports.take(c) {
-		if ref, result = t.publish(c, hash, n, server, now); result == OK {
-			return ref, OK
+	if c.needsPort() && !t.ports.take(c) {
+		t.pool.give(n, hash)
+		if ref = t.existing(c, hash); ref != 0 {
+			return ref, Exists
 		}
+		return 0, NoPort
+	}
+	if ref, result = t.publish(c, hash, n, server, now); result != OK {
+		t.pool.give(n, hash)
 		if c.needsPort() {
 			t.ports.give(c)
 		}
 	}
-	t.pool.give(n, hash)
-	server.unref()
 	return ref, result
+}
+
+// existing returns the connection that has c's forward key, 0 if none has.
+func (t *Table) existing(c *Conn, hash uint64) Ref {
+	var other Conn
+	f := c.ForwardFlow()
+	return t.findForward(&f, hash, c.Flags&Template, &other)
 }
 
 // publish writes c into the free entry n and both its keys into the index, unless one of them is there already.
 func (t *Table) publish(c *Conn, hash uint64, n uint32, server *server, now uint32) (Ref, Result) {
-	f := c.ForwardFlow()
 	r, both := c.ReverseFlow()
 	var reverseHash, controlHash uint64
 	var locks lockSet
@@ -98,11 +107,11 @@ func (t *Table) publish(c *Conn, hash uint64, n uint32, server *server, now uint
 	t.lock(&locks)
 	defer t.unlock(&locks)
 
-	var other Conn
-	if ref := t.findForward(&f, hash, c.Flags&Template, &other); ref != 0 {
+	if ref := t.existing(c, hash); ref != 0 {
 		return ref, Exists
 	}
 	if both {
+		var other Conn
 		if ref := t.findReverse(&r, reverseHash, &other); ref != 0 {
 			return ref, ReverseTaken
 		}

@@ -369,7 +369,7 @@ func cleanIndex(tb testing.TB, t *Table) {
 func TestModelAlone(t *testing.T) {
 	var seen [results]int
 	for round := range uint64(40) {
-		table := modelTable(t, 4+int(round))
+		table := modelTable(t, 1+int(round))
 		m := newModel(t, table, 0, true)
 		r := rand.New(rand.NewPCG(round, 1))
 		for i := range 2_000 {

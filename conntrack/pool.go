@@ -23,7 +23,7 @@ type poolShard struct {
 	mu        sync.Mutex
 	free      uint32    // the first of the list through wClientHi, or 0
 	next, end uint32    // the rest of the chunk
-	_         [104]byte // a shard is a pair of cache lines of its own
+	_         [108]byte // a shard is a pair of cache lines of its own
 }
 
 func newPool(entries []entry) *pool {
