@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 )
 
 // Bounds of a rules file. Ten thousand services of a hundred servers are a million lines.
@@ -29,11 +28,11 @@ func parseFile(name string, r io.Reader, names *serviceNames) (rules []Command, 
 		line, tooLong, err := readLine(in)
 		where := fmt.Sprintf("%s:%d", name, n)
 		report := func(err error) { problems = append(problems, err) }
-		line, _, _ = strings.Cut(uncomment(line), "\n")
+		line = uncomment(line)
 		switch {
 		case tooLong:
 			report(&Error{Status: 2, Where: where, Text: fmt.Sprintf("the line is longer than %d bytes", maxLine)})
-		case strings.TrimSpace(line) != "":
+		case len(split(line)) > 0:
 			c, err := parseLine(line, names)
 			c.Source = where
 			if err == nil {
@@ -77,7 +76,7 @@ func readLine(in *bufio.Reader) (line string, tooLong bool, err error) {
 // uncomment cuts a line at the first '#' that begins a word.
 func uncomment(line string) string {
 	for i := 0; i < len(line); i++ {
-		if line[i] == '#' && (i == 0 || strings.ContainsRune(" \t\r\n", rune(line[i-1]))) {
+		if line[i] == '#' && (i == 0 || isSpace(rune(line[i-1]))) {
 			return line[:i]
 		}
 	}

@@ -193,16 +193,12 @@ func (p *printer) service(l *ListedService) {
 	default:
 		fmt.Fprintf(p.w, "%s %s%s\n", name, s.Scheduler, serviceFlags(s))
 	}
-	proto := s.Key.Proto
-	if s.Key.Mark != 0 {
-		proto = lb.TCP // the protocol ipvsadm gives a mark, which names its servers' ports
-	}
 	for _, i := range p.servers(s.Servers) {
 		var load ServerLoad
 		if i < len(l.Servers) {
 			load = l.Servers[i]
 		}
-		p.server(&s.Servers[i], &load, proto)
+		p.server(&s.Servers[i], &load, namingProto(s.Key))
 	}
 }
 

@@ -67,6 +67,14 @@ func readServices(r io.Reader) *serviceNames {
 	return s
 }
 
+// namingProto is the protocol by which the ports of a service's servers are named. A mark has none; ipvsadm takes TCP.
+func namingProto(k lb.ServiceKey) lb.Proto {
+	if k.Mark != 0 {
+		return lb.TCP
+	}
+	return k.Proto
+}
+
 func (s *serviceNames) port(name string, proto lb.Proto) (int64, bool) {
 	if s == nil {
 		return 0, false

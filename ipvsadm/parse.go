@@ -1,6 +1,7 @@
 package ipvsadm
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -33,8 +34,13 @@ func Parse(args []string) (Command, error) {
 // A mark may be negative as -S prints those from 2^31 on (ipvsadm then cannot read it). The error is an *Error.
 func ParseLine(line string) (Command, error) { return parseLine(line, etcServices()) }
 
+// split returns the words of a line.
+func split(line string) []string { return strings.FieldsFunc(line, isSpace) }
+
+func isSpace(c rune) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
 func parseLine(line string, names *serviceNames) (Command, error) {
-	args := strings.Fields(line)
+	args := split(line)
 	if len(args) > 0 && args[0] == "ipvsadm" {
 		args = args[1:]
 	}
@@ -65,8 +71,7 @@ type parser struct {
 	is4, is6 bool   // the service's family; neither until a service is named
 	mask4    uint32 // -M, for either family
 	plen6    int
-	flags    schedFlags
-	flagName string // the last flag of -b that belongs to one scheduler
+	flags    string // -b, read when the scheduler is known
 }
 
 func (p *parser) run() error {
@@ -131,6 +136,13 @@ func (p *parser) run() error {
 		return &Error{Status: 2, Text: "unexpected argument " + left[0],
 			Detail: fmt.Sprintf("%q: unexpected argument; options begin with a dash, and %s takes %v", left[0], p.cmd.Op, p.allowed())}
 	}
+	svc := &p.cmd.Service
+	svc.Scheduler = cmp.Or(svc.Scheduler, DefaultScheduler)
+	flags, err := parseSchedFlags(p.flags, svc.Scheduler)
+	if err != nil {
+		return err
+	}
+	svc.SchedFlags = flags.names(svc.Scheduler)
 	if err := p.checkOptions(); err != nil {
 		return err
 	}
@@ -141,30 +153,6 @@ func (p *parser) run() error {
 func (p *parser) allowed() optionSet {
 	c := &commands[p.cmd.Op]
 	return c.needs | c.takes | c.takesOne
-}
-
-// checkOptions tells whether the options given go with the command.
-func (p *parser) checkOptions() error {
-	c := &commands[p.cmd.Op]
-	one := optCount
-	for o := range optCount {
-		switch {
-		case !p.given.has(o):
-			if c.needs.has(o) {
-				return &Error{Status: 2, Text: fmt.Sprintf("You need to supply the '%s' option for the '%s' command", names[o].name, c.name),
-					Detail: fmt.Sprintf("%s: needs %s", p.cmd.Op, names[o].flag)}
-			}
-		case !p.allowed().has(o):
-			return &Error{Status: 2, Text: fmt.Sprintf("Illegal '%s' option with the '%s' command", names[o].name, c.name),
-				Detail: fmt.Sprintf("%s: does not go with %s, which takes %v", names[o].flag, p.cmd.Op, p.allowed())}
-		case c.takesOne.has(o) && one != optCount:
-			return &Error{Status: 2, Text: fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' command",
-				names[o].name, names[one].name, c.name)}
-		case c.takesOne.has(o):
-			one = o
-		}
-	}
-	return nil
 }
 
 // take handles one option.
@@ -202,7 +190,7 @@ func (p *parser) take(w *word, arg string, has bool) (err error) {
 		}
 		p.mask4 = mask
 	case optServer:
-		a, port, hasPort, why := parseAddrPort(arg, svc.Key.Proto, p.names)
+		a, port, hasPort, why := parseAddrPort(arg, namingProto(svc.Key), p.names)
 		if why != "" {
 			return bad(w, arg, "illegal real server address[:port] specified", why)
 		}
@@ -229,8 +217,7 @@ func (p *parser) take(w *word, arg string, has bool) (err error) {
 	case optEngine:
 		svc.Engine = arg
 	case optSchedFlags:
-		p.flags, p.flagName, err = parseSchedFlags(w, arg)
-		return err
+		p.flags = arg
 	case optTunType:
 		switch arg {
 		case "ipip":
@@ -326,113 +313,6 @@ func (p *parser) takeService(w *word, arg string) error {
 	}
 	key.Addr, key.Port = a, port
 	p.is4, p.is6, p.plen6 = a.Is4(), !a.Is4(), 128
-	return nil
-}
-
-// finish checks what can only be checked when all options are known, and fills in defaults.
-func (p *parser) finish() error {
-	svc, srv := &p.cmd.Service, &p.cmd.Server
-	switch p.cmd.Op {
-	case OpAddService, OpEditService:
-		if err := p.finishService(); err != nil {
-			return err
-		}
-		*srv = lb.Server{}
-	case OpAddServer, OpEditServer:
-		if err := p.finishServer(); err != nil {
-			return err
-		}
-		*svc = Service{Service: lb.Service{Key: svc.Key}}
-	case OpList:
-		l := p.cmd.Options
-		instead := l.Connections || l.Timeouts || l.Daemon
-		if instead && (l.Stats || l.Rate || l.Thresholds) || (l.Timeouts || l.Daemon) && l.PersistentConn {
-			return &Error{Status: 2, Text: "options conflicts in the list command",
-				Detail: "-L: -c, --timeout and --daemon list something else and do not go with --stats, --rate and --thresholds" +
-					" (--timeout and --daemon not with --persistent-conn either)"}
-		}
-		fallthrough
-	default:
-		*svc = Service{Service: lb.Service{Key: svc.Key}}
-		*srv = lb.Server{Addr: srv.Addr, Port: srv.Port}
-	}
-	return nil
-}
-
-func (p *parser) finishService() error {
-	svc := &p.cmd.Service
-	if svc.Scheduler == "" {
-		svc.Scheduler = DefaultScheduler
-	}
-	if p.flagName != "" && !strings.HasPrefix(p.flagName, svc.Scheduler+"-") {
-		return &Error{Status: 2, Text: fmt.Sprintf("incompatible scheduler flag `%s'", p.flagName),
-			Detail: fmt.Sprintf("-b %q: is not a flag of the scheduler %q, which takes %s", p.flagName, svc.Scheduler, allowedFlags(svc.Scheduler))}
-	}
-	svc.SchedFlags = p.flags.names(svc.Scheduler)
-	if svc.Key.Mark == 0 && svc.Key.Port == 0 && svc.Persist == 0 {
-		return &Error{Status: 2, Text: "Zero port specified for non-persistent service", Detail: fmt.Sprintf(
-			"%s: a service for every port (no port, or port 0) needs -p; for one port write ADDRESS:PORT, IPv6 in brackets", svc.Key)}
-	}
-	if svc.OnePacket && svc.Key.Mark == 0 && svc.Key.Proto != lb.UDP {
-		return &Error{Status: 2, Text: "One-Packet Scheduling is only for UDP virtual services",
-			Detail: fmt.Sprintf("-o: %s: one-packet scheduling is for UDP services (-u) and firewall marks (-f)", svc.Key)}
-	}
-	n := prefixLen(p.mask4)
-	switch {
-	case svc.Persist == 0: // -M without -p is taken and has no effect
-	case p.is6:
-		svc.PersistLen = p.plen6 % 128
-	case n < 1:
-		svc.OddMask = lb.AddrFrom4(p.mask4)
-	default:
-		svc.PersistLen = n % 32
-	}
-	return nil
-}
-
-func (p *parser) finishServer() error {
-	svc, srv := &p.cmd.Service, &p.cmd.Server
-	// DR and TUN leave the packet's port alone: whatever -r said, the server's port is the service's (but for marks, which have none).
-	if svc.Key.Mark == 0 && (srv.Mode == lb.DR || srv.Mode == lb.TUN) {
-		srv.Port = svc.Key.Port
-	}
-	if srv.Addr.Is4() == p.is6 && srv.Mode != lb.TUN {
-		return &Error{Status: 2, Text: "Different address family is allowed only for tunneling servers",
-			Detail: fmt.Sprintf("-r %s: is of another address family than %s; only -i allows that", srv.Addr, svc.Key)}
-	}
-	tun := p.given & set(optTunType, optTunPort, optTunNoCsum, optTunCsum, optTunRemcsum)
-	if tun != 0 && srv.Mode != lb.TUN {
-		return &Error{Status: 2, Text: "Tunnel options conflict with forward method", Detail: fmt.Sprintf("%v: needs -i", tun)}
-	}
-	return checkTunnel(srv.Tunnel.Type, tun)
-}
-
-// checkTunnel tells whether the options of a tunnel go with its type.
-func checkTunnel(typ lb.TunnelType, given optionSet) error {
-	oneOf := map[lb.TunnelType]optionSet{lb.GUE: set(optTunNoCsum, optTunCsum, optTunRemcsum), lb.GRE: set(optTunNoCsum, optTunCsum)}[typ]
-	var needs optionSet
-	if typ == lb.GUE {
-		needs = set(optTunPort)
-	}
-	one := optCount
-	for _, o := range []option{optTunPort, optTunNoCsum, optTunCsum, optTunRemcsum} {
-		text := ""
-		switch {
-		case !given.has(o) && needs.has(o):
-			text = fmt.Sprintf("You need to supply the '%s' option for the '%s' tunnel type", names[o].name, typ)
-		case !given.has(o) || needs.has(o):
-		case !oneOf.has(o):
-			text = fmt.Sprintf("Illegal '%s' option with the '%s' tunnel type", names[o].name, typ)
-		case one != optCount:
-			text = fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' tunnel type", names[o].name, names[one].name, typ)
-		default:
-			one = o
-		}
-		if text != "" {
-			return &Error{Status: 2, Text: text,
-				Detail: fmt.Sprintf("--tun-type %s: needs %v, takes one of %v; given %v", typ, needs, oneOf, given&^set(optTunType))}
-		}
-	}
 	return nil
 }
 

@@ -99,11 +99,7 @@ func (p *printer) ruleService(s *Service) {
 
 func (p *printer) ruleServer(svc *Service, s *lb.Server) {
 	mode := map[lb.Mode]string{lb.DR: "-g", lb.NAT: "-m", lb.FULLNAT: "-F", lb.TUN: "-i"}[s.Mode]
-	proto := svc.Key.Proto
-	if svc.Key.Mark != 0 {
-		proto = lb.TCP
-	}
-	fmt.Fprintf(p.w, "-a %s -r %s %s -w %d", p.ruleName(svc.Key), p.addrPort(s.Addr, s.Port, proto), mode, s.Weight)
+	fmt.Fprintf(p.w, "-a %s -r %s %s -w %d", p.ruleName(svc.Key), p.addrPort(s.Addr, s.Port, namingProto(svc.Key)), mode, s.Weight)
 	if s.Mode == lb.TUN {
 		fmt.Fprintf(p.w, " --tun-type %s", s.Tunnel.Type)
 		if s.Tunnel.Type == lb.GUE {

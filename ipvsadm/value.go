@@ -68,7 +68,9 @@ func parseAddrPort(s string, proto lb.Proto, names *serviceNames) (a lb.Addr, po
 	if hasPort {
 		n, ok := parseNumber(portName, 0, 65535)
 		if !ok {
-			if n, ok = names.port(portName, proto); !ok {
+			if n, ok = names.port(portName, proto); !ok && proto == 0 {
+				return a, 0, false, "ADDRESS:PORT with a port from 0 to 65535; its name is only known behind the service (-t, -u, -f)"
+			} else if !ok {
 				return a, 0, false, fmt.Sprintf("ADDRESS:PORT with a port from 0 to 65535 or its name for %s in /etc/services, not %q", proto, portName)
 			}
 		}
@@ -127,22 +129,28 @@ var flagNames = map[string]schedFlags{
 	"flag-1": 1, "flag-2": 2, "flag-3": 4,
 }
 
-// parseSchedFlags reads -b; own is a flag that belongs to one scheduler, the one that fits least when there are several.
-func parseSchedFlags(w *word, s string) (flags schedFlags, own string, err error) {
+// parseSchedFlags reads the list that -b takes for a scheduler.
+func parseSchedFlags(s, scheduler string) (flags schedFlags, err error) {
 	for name := range strings.SplitSeq(s, ",") {
 		if name == "" {
 			continue
 		}
 		f, ok := flagNames[name]
-		if !ok {
-			return 0, "", bad(w, name, fmt.Sprintf("invalid scheduler flag `%s'", name), "a list of sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2, flag-3")
+		own, _, _ := strings.Cut(name, "-")
+		text := ""
+		switch {
+		case !ok:
+			text = fmt.Sprintf("invalid scheduler flag `%s'", name)
+		case own != "flag" && own != scheduler:
+			text = fmt.Sprintf("incompatible scheduler flag `%s'", name)
+		default:
+			flags |= f
+			continue
 		}
-		flags |= f
-		if !strings.HasPrefix(name, "flag-") {
-			own = name
-		}
+		return 0, &Error{Status: 2, Text: text, Detail: fmt.Sprintf("-b %q: the scheduler %q has no such flag; it takes a list of %s",
+			name, scheduler, strings.Join(schedFlags(7).names(scheduler), ", "))}
 	}
-	return flags, own, nil
+	return flags, nil
 }
 
 // names returns the flags as -S prints them for a scheduler. sh and mh have no third one.
@@ -157,8 +165,4 @@ func (f schedFlags) names(scheduler string) (list []string) {
 		}
 	}
 	return list
-}
-
-func allowedFlags(scheduler string) string {
-	return strings.Join(append(schedFlags(7).names(scheduler), ""), " ")
 }
