@@ -153,11 +153,11 @@ Watch the packets; weir's never reach the director's own stack, so look at a ser
 
 Look at the director, which still is an ordinary host:
   %s ip -s link                # eth0 is the clients' side, eth1 the servers'
-  %s ping -c 1 %s
+  %s ip -br addr                # the VIPs, and the LIP on eth1, are weir's (--assign-addresses)
   tail -f %s            # weir's log
 
 Take it down:
   weirlab down
 `, testnet.ClientIP, client, vips[lb.DR], client, vips[lb.NAT], client, vips[lb.FULLNAT], lab.LIP, client, vips[lb.TUN], client, vips[lb.DR],
-		client, vips[lb.TUN], server, server, director, client, testnet.DirectorIP, logFile)
+		client, vips[lb.TUN], server, server, director, director, logFile)
 }

@@ -122,13 +122,15 @@ func (l *Lab) Want(s Service, n int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	// As ipvsadm would: a service without servers, to which one after the other is added in front.
 	list := &sched.List{}
-	for i, w := range s.Weights {
-		list.Servers = append(list.Servers, &sched.Server{ID: lb.NewServerID(uint32(i+1), 0), Serial: uint64(i + 1), Addr: lb.AddrFrom(l.Servers[i].IP),
-			Port: s.serverPort(), Weight: int32(w), Load: &lb.Load{}})
-	}
-	slices.Reverse(list.Servers) // newest first
 	scheduler.Update(list)
+	for i, w := range s.Weights {
+		added := &sched.Server{ID: lb.NewServerID(uint32(i+1), 0), Serial: uint64(i + 1), Addr: lb.AddrFrom(l.Servers[i].IP),
+			Port: s.serverPort(), Weight: int32(w), Load: &lb.Load{}}
+		list = &sched.List{Servers: slices.Insert(slices.Clone(list.Servers), 0, added)}
+		scheduler.Update(list)
+	}
 	want := make([]int, len(s.Weights))
 	for range n {
 		if picked := scheduler.Pick(&sched.Request{}); picked != nil {

@@ -48,6 +48,10 @@ func TestRulesAreIpvsadms(t *testing.T) {
 	if got := l.Rules(s); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
+	// The bar of wrr begins at the first server's weight, 1, and the server added last comes first.
+	if got, err := l.Want(s, 1); err != nil || !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("want of 1: %d, %v", got, err)
+	}
 	if got, err := l.Want(s, 300); err != nil || !slices.Equal(got, []int{100, 200}) {
 		t.Errorf("want of 300: %d, %v", got, err)
 	}
@@ -99,7 +103,7 @@ func TestTableShowsWhatCameBesideWhatShould(t *testing.T) {
 DR    1,000 HTTP requests  166 of 166  333 of 333  501 of 501  0       32.0 KiB  192.0.2.10 (CIP)  42 B                      600.0 KiB
       64 MiB download      0           0           1           0       64.0 MiB  10.0.0.201 (LIP)  0 B                       0 B
 `
-	if b.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	if table, _, _ := strings.Cut(b.String(), "\n\n"); table+"\n" != want {
+		t.Errorf("got\n%s\nwant\n%s", table, want)
 	}
 }

@@ -23,6 +23,8 @@ func Print(w io.Writer, rows []Row) {
 			r.saw(), Size(r.Replies.ViaDirector), Size(r.Replies.Direct))
 	}
 	t.Flush()
+	fmt.Fprintln(w, "\nThe servers have the weights 1, 2 and 3; \"167 of 167\" is what a server got beside what wrr should give it.\n"+
+		"CIP is the client's address, LIP weir's local address. Replies are counted in bytes, at the director's and the servers' interfaces.")
 }
 
 func (r *Row) shares() (s []string) {
