@@ -129,6 +129,12 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
+/* What hosts need to find each other is not: ARP, ICMP, ICMPv6, MLD. */
+static __always_inline int is_load(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
+}
+
 SEC("xdp")
 int sink(struct xdp_md *ctx)
 {
@@ -139,16 +145,15 @@ int sink(struct xdp_md *ctx)
 
 	if ((void *)(eth + 1) > end)
 		return XDP_PASS;
-	/* What hosts need to find each other is not load. */
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = (void *)(eth + 1);
 
-		if ((void *)(ip + 1) > end || ip->protocol == IPPROTO_ICMP)
+		if ((void *)(ip + 1) > end || !is_load(ip->protocol))
 			return XDP_PASS;
 	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 
-		if ((void *)(ip + 1) > end || ip->nexthdr == IPPROTO_ICMPV6)
+		if ((void *)(ip + 1) > end || !is_load(ip->nexthdr))
 			return XDP_PASS;
 	} else {
 		return XDP_PASS;

@@ -226,8 +226,8 @@ func (g *Generator) Close() error {
 	return g.objects.Program.Close()
 }
 
-// Sink counts the IPv4 and IPv6 packets that an interface receives, by the MAC they are sent to, and drops them; ARP, ICMP and ICMPv6
-// go on to the kernel. Its methods may be called from any goroutine.
+// Sink counts the packets that an interface receives, by the MAC they are sent to, and drops them: TCP, UDP and IP, in IPv4 or IPv6
+// without VLAN tags. Everything else goes on to the kernel. Its methods may be called from any goroutine.
 type Sink struct {
 	mu      sync.Mutex
 	program *ebpf.Program
