@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weir/dataplane"
@@ -184,6 +185,16 @@ func TestCloseFreesTheQueue(t *testing.T) {
 	}
 }
 
+// As after a restart: the process before has gone, the kernel has not quite noticed.
+func TestOpenWaitsForAQueueThatIsBeingClosed(t *testing.T) {
+	w := newWire(t, 1)
+	old := w.open(t, 0, Options{})
+	time.AfterFunc(50*time.Millisecond, func() { old.Close() })
+	q := w.open(t, 0, Options{})
+	transmit(t, q, testFrame(60, 1))
+	mustAudit(t, q)
+}
+
 func TestClosedQueueDoesNothing(t *testing.T) {
 	w := newWire(t, 1)
 	q := w.open(t, 0, Options{})
@@ -277,6 +288,44 @@ func TestFramesRunOut(t *testing.T) {
 	if s, _ := q.Stats(); s.RxDropped+s.FillRingEmpty+s.RxRingFull == 0 {
 		t.Errorf("68 frames without a place, and none counted: %+v", s)
 	}
+}
+
+func TestLargeFrames(t *testing.T) {
+	w := newWire(t, 1)
+	for _, l := range []netlink.Link{w.near, w.far} {
+		if err := netlink.LinkSetMTU(l, 3000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	far := w.tap(t)
+	// Frames of 2048 bytes have room for 1792 behind the headroom; one more is dropped and counted.
+	q := w.open(t, 0, Options{})
+	for i, size := range []int{1793, 1792} {
+		far.send(testFrame(size, uint32(i)))
+	}
+	if f := receive(t, q); !bytes.Equal(f.Packet(), testFrame(1792, 1)) {
+		t.Errorf("received %d bytes, want the 1792 that fit", len(f.Packet()))
+	}
+	if s, err := q.Stats(); err != nil || s.RxDropped != 1 {
+		t.Errorf("%+v, %v: one packet was too long", s, err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	q = w.open(t, 0, Options{FrameSize: 4096})
+	want := testFrame(3014, 4711)
+	far.send(want)
+	f := receive(t, q)
+	if !bytes.Equal(f.Packet(), want) || len(f.Buf) != 4096 {
+		t.Fatalf("received %d bytes in a frame of %d", len(f.Packet()), len(f.Buf))
+	}
+	q.Send(f)
+	q.Kick()
+	if got := far.recv(5 * time.Second); !bytes.Equal(got, want) {
+		t.Errorf("the wire carried %d bytes", len(got))
+	}
+	mustAudit(t, q)
 }
 
 func TestBusyPoll(t *testing.T) {

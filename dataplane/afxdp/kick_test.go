@@ -100,6 +100,13 @@ func TestAKickDrainsTheRing(t *testing.T) {
 		if a := q.Accounting(); a.Pending != 0 {
 			t.Errorf("budget %d: %+v", budget, a)
 		}
+		calls := uint64(500/budget + 1)
+		if err := unix.SetsockoptInt(q.FD(), unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, budget); err == unix.ENOPROTOOPT {
+			calls = 500/32 + 1
+		}
+		if s, _ := q.Stats(); s.Kicks != calls {
+			t.Errorf("budget %d: %d system calls, want %d", budget, s.Kicks, calls)
+		}
 		for i := range uint32(500) {
 			if got := far.recv(5 * time.Second); !bytes.Equal(got, testFrame(60, i)) {
 				t.Fatalf("budget %d: frame %d on the wire: %x", budget, i, got)

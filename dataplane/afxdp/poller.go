@@ -17,9 +17,11 @@ type Poller struct {
 	wake   int
 }
 
-// Frames that the device would not take yet, and queues that are down, are tried again after that long at the latest, though
-// nothing arrives.
-const tryAgain = time.Millisecond
+// While nothing arrives, frames that the device would not take yet, and queues that are down, are tried again after that long.
+const (
+	retryFull = time.Millisecond
+	retryDown = 100 * time.Millisecond
+)
 
 // NewPoller returns a Poller over the queues, which stay the caller's.
 func NewPoller(queues []*Queue) (*Poller, error) {
@@ -48,9 +50,9 @@ func (p *Poller) Wait(timeout time.Duration) (woken bool) {
 		q.Flush()
 		switch {
 		case q.down.Load() != 0:
-			limit(retryEvery)
+			limit(retryDown)
 		case q.unsent:
-			limit(tryAgain)
+			limit(retryFull)
 		}
 	}
 	deadline := time.Now().Add(timeout)
@@ -59,11 +61,11 @@ func (p *Poller) Wait(timeout time.Duration) (woken bool) {
 	woken = p.fds[last].Revents&unix.POLLIN != 0
 	if n > 0 && !woken && p.maskBroken() == n {
 		// Only errors, as a socket has whose interface is gone: it would have them at once every time. Wait for the others.
-		if timeout < 0 || time.Until(deadline) > retryEvery {
-			p.poll(retryEvery)
-		} else {
-			p.poll(time.Until(deadline))
+		rest := retryDown
+		if timeout >= 0 {
+			rest = max(0, min(rest, time.Until(deadline)))
 		}
+		p.poll(rest)
 		woken = p.fds[last].Revents&unix.POLLIN != 0
 	}
 	for i, q := range p.queues {

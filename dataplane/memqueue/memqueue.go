@@ -94,6 +94,7 @@ func (q *Queue) Refuse(n int) {
 // Loop turns the queue into a benchmark's: Recv serves the packets round and round for ever, copied into frames as the kernel
 // copies them, and what is sent is only counted. Call it before the first Recv.
 func (q *Queue) Loop(packets [][]byte) {
+	q.loopSize = 64
 	for _, p := range packets {
 		q.loopSize = max(q.loopSize, len(p))
 	}
@@ -130,16 +131,30 @@ func (q *Queue) Recv(frames []dataplane.Frame) int {
 	return n
 }
 
+// recvLoop costs about as little as a copy can, for what is measured is the worker.
 func (q *Queue) recvLoop(frames []dataplane.Frame) int {
 	n := min(len(frames), len(q.free))
+	rest := len(q.free) - n
+	taken := q.free[rest:]
+	q.free = q.free[:rest]
+	next := q.next
 	for i := range frames[:n] {
-		f, _ := q.Alloc()
-		f.End += copy(f.Buf[f.Off:], q.loop[q.next*q.loopSize:][:q.loopLen[q.next]])
-		frames[i] = f
-		if q.next++; q.next == len(q.loopLen) {
-			q.next = 0
+		h := taken[n-1-i]
+		q.held[h] = true
+		buf := q.mem[int(h)*FrameSize:][:FrameSize:FrameSize]
+		packet := q.loop[next*q.loopSize:][:q.loopSize]
+		if len(packet) == 64 {
+			*(*[64]byte)(buf[dataplane.Headroom:]) = [64]byte(packet)
+		} else {
+			copy(buf[dataplane.Headroom:], packet)
+		}
+		f := &frames[i]
+		f.Buf, f.Off, f.End, f.Handle = buf, dataplane.Headroom, dataplane.Headroom+int(q.loopLen[next]), uint64(h)
+		if next++; next == len(q.loopLen) {
+			next = 0
 		}
 	}
+	q.next = next
 	return n
 }
 
