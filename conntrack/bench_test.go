@@ -48,13 +48,15 @@ func newTable(tb testing.TB, o Options) *Table {
 	return t
 }
 
+// BenchmarkLookup is one packet's way to its connection, hash included, flows in random order: by itself, and in batches
+// that are prefetched.
 func BenchmarkLookup(b *testing.B) {
-	for _, huge := range []bool{false, true} {
-		for _, n := range []int{1_000, 64_000, 1_000_000} {
-			b.Run(fmt.Sprintf("flows=%d/huge=%t", n, huge), func(b *testing.B) {
-				t := newTable(b, Options{Capacity: 1 << 20, HugePages: huge})
-				flows := fill(b, t, n, lb.DR)
-				var c Conn
+	for _, n := range []int{1_000, 64_000, 1_000_000} {
+		b.Run(fmt.Sprintf("flows=%d", n), func(b *testing.B) {
+			t := newTable(b, Options{Capacity: 1 << 20})
+			flows := fill(b, t, n, lb.DR)
+			var c Conn
+			b.Run("single", func(b *testing.B) {
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
@@ -67,8 +69,57 @@ func BenchmarkLookup(b *testing.B) {
 					}
 				}
 			})
-		}
+			b.Run("batch=64", func(b *testing.B) {
+				b.ReportAllocs()
+				var hashes [64]uint64
+				i, j := 0, len(hashes)
+				for b.Loop() {
+					if j == len(hashes) {
+						if j, i = 0, i+j; i+len(hashes) > n {
+							i = 0
+						}
+						for k := range hashes {
+							hashes[k] = t.Hash(&flows[i+k])
+						}
+						sink ^= t.Prefetch(hashes[:])
+					}
+					if _, dir := t.Lookup(&flows[i+j], hashes[j], &c); dir != Forward {
+						b.Fatal("lost")
+					}
+					j++
+				}
+			})
+		})
 	}
+}
+
+// BenchmarkSweep is a second's pass over a table of a million: one where nothing is due, and one where all ends.
+func BenchmarkSweep(b *testing.B) {
+	const n = 1 << 20
+	b.Run("idle", func(b *testing.B) {
+		t := newTable(b, Options{Capacity: n})
+		fill(b, t, n, lb.DR)
+		s := t.Sweeper(0, 1)
+		now := uint32(1)
+		for b.Loop() {
+			now = 2 + now%200 // nothing ends within 300 seconds
+			s.Sweep(now, n+1)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
+	})
+	b.Run("all-end", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			t := newTable(b, Options{Capacity: n})
+			fill(b, t, n, lb.NAT)
+			s := t.Sweeper(0, 1)
+			b.StartTimer()
+			if ended, _ := s.Sweep(1000, n+1); ended != n {
+				b.Fatal(ended)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
+	})
 }
 
 var sink uint64

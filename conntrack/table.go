@@ -6,7 +6,7 @@
 //	t, err := conntrack.New(conntrack.Options{Capacity: 1 << 20})
 //	id, load, err := t.Servers().Acquire()           // control, once per server
 //
-//	hash := t.Hash(&flow)                             // a worker, for every packet
+//	hash := t.Hash(&flow)                             // a worker, for every packet (a batch of hashes: t.Prefetch)
 //	ref, dir := t.Lookup(&flow, hash, &c)
 //	if dir != conntrack.None {
 //		t.Packet(ref, &c, dir, tcpFlags, now)     // the state goes on; usually nothing is stored
@@ -194,17 +194,22 @@ func (t *Table) findReverse(f *lb.Flow, hash uint64, c *Conn) Ref {
 // forward reads e's first line into c if e's client sends f.
 func (e *entry) forward(f *lb.Flow, kind Flags, c *Conn) (head uint64, ok bool) {
 	for {
-		h := e[wHead].Load()
+		h, p := e[wHead].Load(), e[wPorts].Load()
 		if headFree(h) || headFlags(h)&Template != kind || headProto(h) != f.Proto ||
-			e[wClientLo].Load() != f.Src.Lo || uint32(e[wPorts].Load()>>32) != uint32(f.SrcPort)<<16|uint32(f.DstPort) ||
+			e[wClientLo].Load() != f.Src.Lo || uint32(p>>32) != uint32(f.SrcPort)<<16|uint32(f.DstPort) ||
 			e[wVirtualLo].Load() != f.Dst.Lo || e[wClientHi].Load() != f.Src.Hi || e[wVirtualHi].Load() != f.Dst.Hi {
 			return 0, false
 		}
-		e.readFirst(c)
-		c.setHead(h)
-		if e[wHead].Load() == h {
-			return h, true
+		s, w := e[wServer].Load(), e[wTimer].Load()
+		if e[wHead].Load() != h {
+			continue
 		}
+		c.Client, c.Virtual = f.Src, f.Dst
+		c.ClientPort, c.VirtualPort, c.LocalPort, c.LocalIndex = f.SrcPort, f.DstPort, uint16(p>>16), uint16(p)
+		c.ServerID, c.LastSeen = lb.ServerID(s>>32), uint32(s)
+		c.ClientTag, c.Timeout = uint16(w>>48), uint32(w)
+		c.setHead(h)
+		return h, true
 	}
 }
 

@@ -116,3 +116,78 @@ func TestEveryModeIsFoundByThePacketsThatPass(t *testing.T) {
 		})
 	}
 }
+
+// TestPrefetchChangesNothing: for flows that are there, in both directions, and for others.
+func TestPrefetchChangesNothing(t *testing.T) {
+	table := newTable(t, Options{Capacity: 100})
+	id, _ := newServer(t, table)
+	var flows []lb.Flow
+	for i := range 150 {
+		f := client(i, lb.TCP)
+		if flows = append(flows, f); i < 100 {
+			c, _ := open(t, table, f, lb.NAT, id, start)
+			answer, _ := c.ReverseFlow()
+			flows = append(flows, answer)
+		}
+	}
+	var hashes []uint64
+	for i := range flows {
+		hashes = append(hashes, table.Hash(&flows[i]))
+	}
+	table.Prefetch(nil)
+	table.Prefetch(hashes)
+	for i, f := range flows {
+		want := None
+		if i < 200 {
+			want = Forward + Dir(i%2)
+		}
+		if _, _, dir := lookup(table, f); dir != want {
+			t.Errorf("%v: %v, want %v", f, dir, want)
+		}
+	}
+}
+
+// TestTablesHashDifferently: flows that meet in one table need not in another (hash flooding).
+func TestTablesHashDifferently(t *testing.T) {
+	a, b := newTable(t, Options{Capacity: 1}), newTable(t, Options{Capacity: 1})
+	same := 0
+	for i := range 1000 {
+		f := client(i, lb.TCP)
+		if a.Hash(&f)>>54 == b.Hash(&f)>>54 {
+			same++
+		}
+	}
+	if same > 20 {
+		t.Errorf("%d of 1000 flows have the same ten bits", same)
+	}
+}
+
+// TestHashSpreads: neighbouring clients, ports and services fill buckets as chance would (chi-square over 1,024 buckets, and over tags).
+func TestHashSpreads(t *testing.T) {
+	table := newTable(t, Options{Capacity: 1})
+	for name, flow := range map[string]func(i int) lb.Flow{
+		"client addresses": func(i int) lb.Flow { f := client(0, lb.TCP); f.Src.Lo += uint64(i); return f },
+		"client ports":     func(i int) lb.Flow { f := client(0, lb.TCP); f.SrcPort, f.DstPort = uint16(i), uint16(i>>16); return f },
+		"subnets":          func(i int) lb.Flow { f := client(0, lb.TCP); f.Src = lb.AddrFrom4(uint32(i) << 8); return f },
+		"IPv6 networks":    func(i int) lb.Flow { f := client(0, lb.TCP); f.Src.Hi = uint64(i) << 16; return f },
+		"services":         func(i int) lb.Flow { f := client(0, lb.TCP); f.Dst.Lo += uint64(i); return f },
+	} {
+		for part, shift := range map[string]int{"bucket": 32, "tag": 0} {
+			var hits [1024]float64
+			const n = 1 << 17
+			for i := range n {
+				f := flow(i)
+				hits[table.Hash(&f)>>shift&1023]++
+			}
+			chi := 0.0
+			for _, h := range hits {
+				d := h - n/1024
+				chi += d * d / (n / 1024)
+			}
+			// 1,023 degrees of freedom: mean 1,023, standard deviation 45; 1,400 is eight of them
+			if chi > 1400 {
+				t.Errorf("%s, %s: chi-square %.0f", name, part, chi)
+			}
+		}
+	}
+}
