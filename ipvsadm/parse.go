@@ -328,5 +328,5 @@ func noCommand(got string) error {
 
 // bad is a value that an option does not take.
 func bad(w *word, value, text, allowed string) *Error {
-	return &Error{Status: 2, Text: text, Detail: fmt.Sprintf("%s %q: %s; must be %s", w.flag(), value, text, allowed)}
+	return &Error{Status: 2, Text: text, Detail: fmt.Sprintf("%s %q: must be %s", w.flag(), value, allowed)}
 }
