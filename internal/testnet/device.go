@@ -3,6 +3,9 @@ package testnet
 import (
 	"fmt"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -138,6 +141,33 @@ func (d *Device) Counters() Counters {
 func (d *Device) isUp() bool {
 	link, err := d.NS.nl.LinkByIndex(d.Index)
 	return err == nil && link.Attrs().OperState == netlink.OperUp
+}
+
+// SendBy makes the interface transmit everything by one of its queues, so that a veth's other end receives it by the queue of that number
+// (XPS, Documentation/networking/scaling.rst).
+func (d *Device) SendBy(queue int) {
+	d.NS.net.t.Helper()
+	// Queue by queue: the CPUs whose packets go by it; all for the chosen one, none for the others.
+	script := `cd /sys/class/net/$0/queues && for q in tx-*; do
+		if [ $q = tx-$1 ]; then echo $2; else echo 0; fi >$q/xps_cpus || exit 1; done`
+	if _, err := d.NS.Run("sh", "-c", script, d.Name, strconv.Itoa(queue), allCPUs()); err != nil {
+		d.NS.net.t.Fatalf("%s/%s: send by queue %d: %v", d.NS.Name, d.Name, queue, err)
+	}
+}
+
+// allCPUs returns the mask of every CPU as sysfs takes it: hexadecimal, in groups of 32 (lib/bitmap.c).
+func allCPUs() string {
+	b, err := os.ReadFile("/sys/devices/system/cpu/possible") // "0-63"
+	_, last, _ := strings.Cut(strings.TrimSpace(string(b)), "-")
+	n, errNumber := strconv.Atoi(last)
+	if err != nil || errNumber != nil {
+		return "1"
+	}
+	mask := ""
+	for ; n >= 32; n -= 32 {
+		mask += ",ffffffff"
+	}
+	return fmt.Sprintf("%x", uint64(1)<<(n+1)-1) + mask
 }
 
 // SetUp puts the interface up or down.

@@ -3,6 +3,7 @@ package testnet
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -343,5 +344,28 @@ func echo(t *testing.T, top *Topology, s *Host, local, remote string) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, testpkt.Pattern(64<<10)) {
 		t.Errorf("%s: %d bytes, %v", remote, len(got), err)
+	}
+}
+
+func TestSendByChoosesTheReceivingQueue(t *testing.T) {
+	a, b := pair(t, 4)
+	// A veth counts by queue what goes through NAPI, which it uses for XDP and for GRO.
+	err := b.NS.Do(func() error { _, err := ethtool(b.Name, unix.ETHTOOL_SGRO, 1); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for queue := range 4 {
+		a.SendBy(queue)
+		c, err := a.NS.Dial("udp", "192.0.2.2:9") // a new one: a connected socket keeps to the queue it began with
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		name := fmt.Sprintf("rx_queue_%d_xdp_packets", queue)
+		before := b.Stats()[name]
+		Eventually(t, 5*time.Second, name+" counts", func() bool {
+			c.Write([]byte("by the queue"))
+			return b.Stats()[name] >= before+10
+		})
 	}
 }

@@ -45,6 +45,8 @@ type Topology struct {
 	Servers  []*Host
 	// The director's interface towards the client and the one towards the servers; with one arm they are the same.
 	Front, Back *Device
+	// The switch's ports that they are connected to.
+	FrontPort, BackPort *Device
 }
 
 // Host is a client or a server.
@@ -86,12 +88,12 @@ func NewTopology(n *Net, plan Plan) *Topology {
 
 	frontAddrs, backAddrs := []string{DirectorIP + "/24", DirectorIP6 + "/64"}, []string{DIP + "/24", DIP6 + "/64"}
 	if plan.OneArm {
-		t.Front, _ = n.Veth(End{NS: t.Director, Addrs: append(frontAddrs, backAddrs...), MTU: ServerMTU},
+		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: append(frontAddrs, backAddrs...), MTU: ServerMTU},
 			End{NS: sw, Name: "director", Bridge: front, MTU: ServerMTU}, plan.Queues)
-		t.Back = t.Front
+		t.Back, t.BackPort = t.Front, t.FrontPort
 	} else {
-		t.Front, _ = n.Veth(End{NS: t.Director, Addrs: frontAddrs}, End{NS: sw, Name: "director0", Bridge: front}, plan.Queues)
-		t.Back, _ = n.Veth(End{NS: t.Director, Name: "eth1", Addrs: backAddrs, MTU: ServerMTU},
+		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: frontAddrs}, End{NS: sw, Name: "director0", Bridge: front}, plan.Queues)
+		t.Back, t.BackPort = n.Veth(End{NS: t.Director, Name: "eth1", Addrs: backAddrs, MTU: ServerMTU},
 			End{NS: sw, Name: "director1", Bridge: back, MTU: ServerMTU}, plan.Queues)
 	}
 
