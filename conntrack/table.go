@@ -6,7 +6,7 @@
 //	t, err := conntrack.New(conntrack.Options{Capacity: 1 << 20})
 //	id, load, err := t.Servers().Acquire()           // control, once per server
 //
-//	hash := t.Hash(&flow)                             // a worker, for every packet (a batch of hashes: t.Prefetch)
+//	hash := t.Hash(&flow)                             // a worker, for every packet (with many at hand: WarmBucket, WarmEntry)
 //	ref, dir := t.Lookup(&flow, hash, &c)
 //	if dir != conntrack.None {
 //		t.Packet(ref, &c, dir, tcpFlags, now)     // the state goes on; usually nothing is stored

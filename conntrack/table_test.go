@@ -117,8 +117,8 @@ func TestEveryModeIsFoundByThePacketsThatPass(t *testing.T) {
 	}
 }
 
-// TestPrefetchChangesNothing: for flows that are there, in both directions, and for others.
-func TestPrefetchChangesNothing(t *testing.T) {
+// TestWarmingChangesNothing: for flows that are there, in both directions, and for others.
+func TestWarmingChangesNothing(t *testing.T) {
 	table := newTable(t, Options{Capacity: 100})
 	id, _ := newServer(t, table)
 	var flows []lb.Flow
@@ -134,8 +134,10 @@ func TestPrefetchChangesNothing(t *testing.T) {
 	for i := range flows {
 		hashes = append(hashes, table.Hash(&flows[i]))
 	}
-	table.Prefetch(nil)
-	table.Prefetch(hashes)
+	for _, h := range hashes {
+		table.WarmBucket(h)
+		table.WarmEntry(h)
+	}
 	for i, f := range flows {
 		want := None
 		if i < 200 {
