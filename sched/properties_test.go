@@ -77,7 +77,7 @@ func TestOnlyOpenServersArePicked(t *testing.T) {
 			r := rand.New(rand.NewPCG(3, 4))
 			f := newFarm(make([]int32, 12)...)
 			s := f.start(t, k.name, flags...)
-			for range rounds(s, 300) {
+			for range rounds(s, 100) {
 				for i := 1; i <= 12; i++ {
 					f.edit(i, r.Int32N(3)*r.Int32N(4))
 					f.get(i).Load.Overloaded.Store(r.IntN(3) == 0)
@@ -152,16 +152,16 @@ func TestAHashingSchedulerAnswersTheSameForTheSameRequest(t *testing.T) {
 
 // TestDisruption removes one of n equal servers and counts the clients that go elsewhere than before.
 func TestDisruption(t *testing.T) {
-	const clients = 40000
+	const clients = 20000
 	eachScheduler(t, func(t *testing.T, k kind) {
 		if k.traits.stable == 0 {
 			return
 		}
-		for _, n := range []int{2, 5, 10, 20, 40, 100, 300, k.traits.slots / k.traits.stable} {
+		for _, n := range []int{2, 10, 100, k.traits.slots / k.traits.stable} {
 			if k.traits.slots/n < k.traits.stable {
 				continue
 			}
-			for _, gone := range []int{1, (n + 1) / 2, n} {
+			for _, gone := range []int{1, n} {
 				f := newFarm(equalWeights(n)...)
 				s := f.start(t, k.name)
 				r := rand.New(rand.NewPCG(9, uint64(n)))

@@ -8,10 +8,9 @@ import (
 
 // slowWRR walks every round as the kernel does, bar by bar.
 type slowWRR struct {
-	servers       []*Server
-	cl            int // place of the server chosen last, head in front of all
-	cw, mw, di    int
-	rounds, limit int
+	servers    []*Server
+	cl         int // place of the server chosen last, head in front of all
+	cw, mw, di int
 }
 
 func (s *slowWRR) init(servers []*Server) { s.cw = -1; s.changed(servers) }
