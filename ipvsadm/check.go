@@ -14,15 +14,15 @@ func (p *parser) checkOptions() error {
 		switch {
 		case !p.given.has(o):
 			if c.needs.has(o) {
-				return &Error{Status: 2, Text: fmt.Sprintf("You need to supply the '%s' option for the '%s' command", names[o].name, c.name),
-					Detail: fmt.Sprintf("%s: needs %s", p.cmd.Op, names[o].flag)}
+				return &Error{Status: 2, Text: fmt.Sprintf("You need to supply the '%s' option for the '%s' command", optionNames[o].name, c.name),
+					Detail: fmt.Sprintf("%s: needs %s", p.cmd.Op, optionNames[o].flag)}
 			}
 		case !p.allowed().has(o):
-			return &Error{Status: 2, Text: fmt.Sprintf("Illegal '%s' option with the '%s' command", names[o].name, c.name),
-				Detail: fmt.Sprintf("%s: does not go with %s, which takes %v", names[o].flag, p.cmd.Op, p.allowed())}
+			return &Error{Status: 2, Text: fmt.Sprintf("Illegal '%s' option with the '%s' command", optionNames[o].name, c.name),
+				Detail: fmt.Sprintf("%s: does not go with %s, which takes %v", optionNames[o].flag, p.cmd.Op, p.allowed())}
 		case c.takesOne.has(o) && one != optCount:
 			return &Error{Status: 2, Text: fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' command",
-				names[o].name, names[one].name, c.name)}
+				optionNames[o].name, optionNames[one].name, c.name)}
 		case c.takesOne.has(o):
 			one = o
 		}
@@ -112,12 +112,12 @@ func checkTunnel(typ lb.TunnelType, given optionSet) error {
 		text := ""
 		switch {
 		case !given.has(o) && needs.has(o):
-			text = fmt.Sprintf("You need to supply the '%s' option for the '%s' tunnel type", names[o].name, typ)
+			text = fmt.Sprintf("You need to supply the '%s' option for the '%s' tunnel type", optionNames[o].name, typ)
 		case !given.has(o) || needs.has(o):
 		case !oneOf.has(o):
-			text = fmt.Sprintf("Illegal '%s' option with the '%s' tunnel type", names[o].name, typ)
+			text = fmt.Sprintf("Illegal '%s' option with the '%s' tunnel type", optionNames[o].name, typ)
 		case one != optCount:
-			text = fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' tunnel type", names[o].name, names[one].name, typ)
+			text = fmt.Sprintf("The option '%s' conflicts with the '%s' option in the '%s' tunnel type", optionNames[o].name, optionNames[one].name, typ)
 		default:
 			one = o
 		}

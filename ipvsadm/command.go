@@ -15,6 +15,8 @@
 // (testdata/ipvsadm.json.gz), plus one forwarding method, -F/--fullnat. Where weir differs, it differs openly:
 //   - addresses are numbers; host names are refused, not looked up
 //   - an IPv4 address does not go in brackets, an IPv6 one is not written IPv4-mapped
+//   - addresses sort by number; ipvsadm's comparison overflows, so that 192.0.2.1 comes before 10.0.0.1 there
+//   - marks from 2^31 on, which -S prints as negative numbers, can be read back by ParseLine and ParseFile
 //   - what weir cannot do (SCTP, the sync daemon, persistence engines) is understood, and refused when it is applied
 package ipvsadm
 

@@ -46,8 +46,8 @@ const (
 	optSort
 )
 
-// names has, for each option, ipvsadm's name for it in messages, and how it is typed.
-var names = [optCount]struct{ name, flag string }{
+// optionNames has, for each option, ipvsadm's name for it in messages, and how it is typed.
+var optionNames = [optCount]struct{ name, flag string }{
 	optNumeric: {"numeric", "-n"}, optConnection: {"connection", "-c"}, optService: {"service-address", "-t|-u|-f|--sctp-service"},
 	optScheduler: {"scheduler", "-s"}, optPersistent: {"persistent", "-p"}, optNetmask: {"netmask", "-M"},
 	optServer: {"real-server", "-r"}, optForward: {"forwarding-method", "-g|-i|-m|-F"}, optWeight: {"weight", "-w"},
@@ -78,7 +78,7 @@ func (s optionSet) String() string {
 	var flags []string
 	for o := range optCount {
 		if s.has(o) {
-			flags = append(flags, names[o].flag)
+			flags = append(flags, optionNames[o].flag)
 		}
 	}
 	if flags == nil {

@@ -66,12 +66,12 @@ type parser struct {
 	cmd   Command
 	given optionSet
 
-	lowestMark int64
+	lowestMark int64 // the least -f that is taken
 
-	is4, is6 bool   // the service's family; neither until a service is named
-	mask4    uint32 // -M, for either family
-	plen6    int
-	flags    string // -b, read when the scheduler is known
+	is6   bool   // an IPv6 service was named
+	mask4 uint32 // -M of an IPv4 service
+	plen6 int    // -M of an IPv6 one
+	flags string // -b, read when the scheduler is known
 }
 
 func (p *parser) run() error {
@@ -108,8 +108,8 @@ func (p *parser) run() error {
 		}
 		if w.opt < optCount {
 			if p.given.has(w.opt) {
-				return &Error{Status: 2, Text: fmt.Sprintf("multiple '%s' options specified", names[w.opt].name),
-					Detail: fmt.Sprintf("%s: %s can be given once", w.flag(), names[w.opt].flag)}
+				return &Error{Status: 2, Text: fmt.Sprintf("multiple '%s' options specified", optionNames[w.opt].name),
+					Detail: fmt.Sprintf("%s: %s can be given once", w.flag(), optionNames[w.opt].flag)}
 			}
 			p.given |= set(w.opt)
 		}
@@ -165,7 +165,7 @@ func (p *parser) take(w *word, arg string, has bool) (err error) {
 		if svc.Key.Mark == 0 {
 			return &Error{Status: 2, Text: "-6 used before -f\n", Detail: "-6: comes after -f and its mark: -f 7 -6"}
 		}
-		svc.Key.Is6, p.is4, p.is6, p.plen6 = true, false, true, 128
+		svc.Key.Is6, p.is6, p.plen6 = true, true, 128
 	case optScheduler:
 		svc.Scheduler = arg
 	case optPersistent:
@@ -297,7 +297,7 @@ func (p *parser) takeService(w *word, arg string) error {
 		if !ok || n == 0 {
 			return bad(w, arg, fmt.Sprintf("invalid fwmark value `%s' specified", arg), "a number from 1 to 4294967295")
 		}
-		key.Mark, p.is4 = uint32(n), true
+		key.Mark = uint32(n)
 		return nil
 	}
 	key.Proto = lb.TCP
@@ -312,7 +312,7 @@ func (p *parser) takeService(w *word, arg string) error {
 		return bad(w, arg, "illegal virtual server address[:port] specified", why)
 	}
 	key.Addr, key.Port = a, port
-	p.is4, p.is6, p.plen6 = a.Is4(), !a.Is4(), 128
+	p.is6, p.plen6 = !a.Is4(), 128
 	return nil
 }
 

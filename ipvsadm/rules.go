@@ -73,7 +73,7 @@ var schedulers = []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh",
 
 // Apply does to the rules what the kernel does to its table, or changes nothing and returns an *Error with the kernel's reason
 // as ipvsadm prints it, or the reason why weir cannot do it (Unsupported). -Z changes no rule and says only whether the service
-// is there. A server goes to the end of its service's list, also one that was removed before. -e and -E replace all: what the
+// is there. One change needs no Clone. A server goes to the end of its service's list, also one that was removed before. -e and -E replace all: what the
 // command did not say goes back to its default.
 func (r *Rules) Apply(c Command) error {
 	if err := c.Unsupported(); err != nil {
