@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"weir/dataplane"
 	"weir/lb"
@@ -47,7 +48,7 @@ func (c *change) setService(config lb.Service) {
 		c.services[config.Key] = v
 		if c.retired[config.Key] {
 			delete(c.retired, config.Key) // its key is still in the redirect program
-		} else {
+		} else if config.Key.Mark == 0 {
 			key := config.Key
 			c.after = append(c.after, func() error { return c.steer.AddService(key.Proto, key.Addr, key.Port) })
 		}
@@ -66,7 +67,21 @@ func (c *change) setService(config lb.Service) {
 	if c.setServers(v) {
 		v.append(v.list())
 	}
-	c.edit.SetService(&dataplane.Service{Key: config.Key, Picker: v.picker, Versions: v.versions})
+	c.edit.SetService(&dataplane.Service{
+		Key: config.Key, Persist: uint32(config.Persist / time.Second), PersistLen: persistLen(config), OnePacket: config.OnePacket,
+		Picker: v.picker, Versions: v.versions,
+	})
+}
+
+// persistLen returns the prefix length that clients of the service are grouped by.
+func persistLen(c lb.Service) int {
+	if c.PersistLen != 0 {
+		return c.PersistLen
+	}
+	if c.Key.Is6 || c.Key.Addr.IsValid() && !c.Key.Addr.Is4() {
+		return 128
+	}
+	return 32
 }
 
 // append makes l the service's current list, with what its scheduler wants built beside the workers.
@@ -113,6 +128,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 	s := c.lingering[key]
 	if s != nil {
 		delete(c.lingering, key)
+		c.conns.Servers().Revive(s.id)
 	} else {
 		id, load, err := c.conns.Servers().Acquire()
 		if err != nil {
@@ -136,6 +152,12 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 func (c *change) removeServer(s *server) {
 	c.lingering[s.key] = s
 	c.compile(s)
+	switch c.opts.Sysctls.ExpireNodestConn {
+	case lb.NodestUDP:
+		c.conns.Servers().Expel(s.id, lb.UDP)
+	case lb.NodestAll:
+		c.conns.Servers().Expel(s.id, 0)
+	}
 }
 
 // compile puts the server into the table as it is now.
@@ -150,15 +172,27 @@ func (c *change) compile(s *server) {
 	}
 	if mode == lb.NAT && !s.steered {
 		s.steered = true
-		key := s.steerKey()
-		if c.steered[key]++; c.steered[key] == 1 {
-			c.after = append(c.after, func() error { return c.steer.AddServer(key.proto, key.addr, key.port) })
+		for _, key := range s.steerKeys() {
+			c.edit.CountNAT(key.proto, key.addr, key.port, 1)
+			if c.steered[key]++; c.steered[key] == 1 {
+				c.after = append(c.after, func() error { return c.steer.AddServer(key.proto, key.addr, key.port) })
+			}
 		}
 	}
 	c.edit.SetServer(&dataplane.Server{
-		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: s.config.Port, Load: s.load, Path: path,
+		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: c.mappedPort(s), Load: s.load, Weight: s.config.Weight, Path: path,
 		Removed: c.lingering[s.key] == s,
 	})
+}
+
+// mappedPort returns the port that a client's is changed to, 0 for none. A persistent service that covers many ports keeps them,
+// whatever its server's says (ip_vs_core.c, ip_vs_sched_persist).
+func (c *change) mappedPort(s *server) uint16 {
+	v := c.services[s.key.service]
+	if v != nil && v.config.Persist != 0 && s.key.service.Port == 0 {
+		return 0
+	}
+	return s.config.Port
 }
 
 // unsteer takes back the server's claim on a key of the redirect program.
@@ -167,16 +201,28 @@ func (c *change) unsteer(s *server) error {
 		return nil
 	}
 	s.steered = false
-	key := s.steerKey()
-	if c.steered[key]--; c.steered[key] > 0 {
-		return nil
+	var errs []error
+	for _, key := range s.steerKeys() {
+		c.edit.CountNAT(key.proto, key.addr, key.port, -1)
+		if c.steered[key]--; c.steered[key] == 0 {
+			delete(c.steered, key)
+			errs = append(errs, c.steer.RemoveServer(key.proto, key.addr, key.port))
+		}
 	}
-	delete(c.steered, key)
-	return c.steer.RemoveServer(key.proto, key.addr, key.port)
+	return errors.Join(errs...)
 }
 
-func (s *server) steerKey() steerKey {
-	return steerKey{s.key.service.Proto, s.config.Addr, s.config.Port}
+// steerKeys returns from where the server's answers come: its port, or any where clients' ports are kept; both protocols for
+// a mark's service.
+func (s *server) steerKeys() []steerKey {
+	service, port := s.key.service, s.config.Port
+	if service.Port == 0 {
+		port = 0
+	}
+	if service.Mark != 0 {
+		return []steerKey{{lb.TCP, s.config.Addr, port}, {lb.UDP, s.config.Addr, port}}
+	}
+	return []steerKey{{service.Proto, s.config.Addr, port}}
 }
 
 // list returns the scheduler's view of the service's servers. Servers that did not change are the same pointers as before.

@@ -45,6 +45,9 @@ func newDirector(t *testing.T, workers int, rules ...string) *director {
 
 func newDirectorWith(t *testing.T, workers int, o conntrack.Options, c control.Options, rules ...string) *director {
 	t.Helper()
+	if c.Sysctls == (lb.Sysctls{}) {
+		c.Sysctls = lb.DefaultSysctls()
+	}
 	conns, err := conntrack.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -481,7 +484,8 @@ func TestAServerComesAndGoes(t *testing.T) {
 }
 
 func TestKeysGoWhenTheLastConnectionHasEnded(t *testing.T) {
-	d := newDirector(t, 1, "-A -u 192.0.2.10:80 -s rr", "-a -u 192.0.2.10:80 -r 10.0.0.2:80 -m", "-A -u 192.0.2.10:53 -s rr")
+	d := newDirectorWith(t, 1, conntrack.Options{Capacity: 4096}, control.Options{Sysctls: lb.Sysctls{ExpireNodestConn: lb.NodestNone}},
+		"-A -u 192.0.2.10:80 -s rr", "-a -u 192.0.2.10:80 -r 10.0.0.2:80 -m", "-A -u 192.0.2.10:53 -s rr")
 	d.client(testpkt.UDP(cip, vip))
 	d.apply("-A -u 192.0.2.10:53 -s rr")
 	d.sleep(1)
@@ -494,6 +498,18 @@ func TestKeysGoWhenTheLastConnectionHasEnded(t *testing.T) {
 	}
 	if d.counters().Expired != 1 {
 		t.Errorf("%d connections expired, want 1", d.counters().Expired)
+	}
+}
+
+func TestARemovedServersDatagramsGoToAnotherAtOnce(t *testing.T) {
+	d := newDirector(t, 1, web("-m", "10.0.0.2:80", "10.0.0.3:80")...)
+	on := map[string]uint16{}
+	for port := uint16(1); port <= 2; port++ {
+		on[d.client(testpkt.UDP(from(port), vip)).Dst.Addr().String()] = port
+	}
+	d.apply(web("-m", "10.0.0.2:80")...)
+	if v := d.client(testpkt.UDP(from(on["10.0.0.3"]), vip)); v.Dst.Addr().String() != "10.0.0.2" {
+		t.Errorf("to %s, want the server that is left", v.Dst)
 	}
 }
 

@@ -10,6 +10,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"weir/conntrack"
@@ -40,7 +41,9 @@ type Paths interface {
 
 // Options are the parts of the configuration that stay for the life of a Store.
 type Options struct {
-	Locals []lb.Addr // FULLNAT's local addresses
+	Locals  []lb.Addr     // FULLNAT's local addresses
+	Marks   []lb.MarkRule // which packets get which firewall mark
+	Sysctls lb.Sysctls    // IPVS's settings; the zero value is not the default: lb.DefaultSysctls is
 }
 
 // Store is safe for concurrent use.
@@ -97,6 +100,10 @@ type server struct {
 
 // NewStore returns an empty Store that publishes to shared.
 func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, paths Paths, o Options) *Store {
+	edit := shared.Table().Edit()
+	edit.SetMarks(o.Marks)
+	edit.SetSysctls(o.Sysctls)
+	shared.Publish(edit.Table())
 	return &Store{
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
 		services:  map[lb.ServiceKey]*service{},
@@ -132,25 +139,24 @@ func (s *Store) Check(services []lb.Service) error {
 		seen[c.Key] = true
 		switch {
 		case c.Key.Mark != 0:
-			refuse("firewall marks are not supported yet: give an address, a protocol and a port")
-			continue
+			if !slices.ContainsFunc(s.opts.Marks, func(r lb.MarkRule) bool { return r.Mark == c.Key.Mark }) {
+				refuse("no rule gives packets this mark: --mark '%d PROTO DST[/LEN][:PORTS]'", c.Key.Mark)
+			}
+			if c.Key.Is6 {
+				refuse("IPv6 services are not supported yet")
+				continue
+			}
 		case !c.Key.Addr.Is4():
 			refuse("IPv6 services are not supported yet")
 			continue
 		case c.Key.Proto != lb.TCP && c.Key.Proto != lb.UDP:
 			refuse("the protocol must be TCP or UDP")
 		}
-		if c.Persist != 0 {
-			refuse("persistence (-p) is not supported yet")
-		}
-		if c.OnePacket {
-			refuse("one-packet scheduling (-o) is not supported yet")
-		}
 		if _, err := sched.New(c.Scheduler, c.SchedFlags); err != nil {
 			refuse("%w", err)
 		}
 		for _, v := range c.Servers {
-			if err := s.checkServer(&v); err != nil {
+			if err := s.checkServer(&c, &v); err != nil {
 				refuse("server %s: %w", v.Addr, err)
 			}
 		}
@@ -158,8 +164,10 @@ func (s *Store) Check(services []lb.Service) error {
 	return errors.Join(errs...)
 }
 
-func (s *Store) checkServer(v *lb.Server) error {
+func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 	switch {
+	case c.OnePacket && v.Mode == lb.FULLNAT:
+		return errors.New("one-packet scheduling (-o) keeps no connection, and FULLNAT (-F) needs one for its local port")
 	case !v.Addr.Is4():
 		return errors.New("IPv6 servers are not supported yet")
 	case v.Mode == lb.FULLNAT && len(s.opts.Locals) == 0:
@@ -205,7 +213,7 @@ func (s *Store) PathChanged(addrs ...lb.Addr) {
 			c.compile(v)
 		}
 	}
-	c.shared.Publish(c.edit.Table())
+	s.shared.Publish(c.edit.Table())
 }
 
 // SetIfaces tells workers what became of the director's interfaces (MAC address, MTU). Same interfaces, same order.

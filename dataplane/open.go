@@ -8,36 +8,46 @@ import (
 	"weir/sched"
 )
 
-// open makes the connection that a packet without one begins, with its server picked and counted in.
+// open makes the connection that a packet without one begins, with its server picked and counted in. For a service that
+// schedules every packet, it is made in w.conn only, and the Ref is 0.
 func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref, reason.Reason) {
 	w.conn = conntrack.Conn{}
 	s := t.Service(&p.Flow)
 	if s == nil {
-		return conntrack.Ref(0), reason.NoService
+		return 0, w.foreign(t, p)
 	}
-	if !opens(p) {
-		return conntrack.Ref(0), reason.NoConnection
+	if p.Flow.Proto == lb.TCP && !conntrack.OpensTCP(p.TCPFlags, t.sysctls.SloppyTCP) {
+		return 0, reason.NoConnection
+	}
+	if w.shared.refusesOne() {
+		return 0, reason.DropPacket
 	}
 	picker := s.Picker
 	picker.mu.Lock()
-	ref, why := w.insert(t, in, p, picker.pick(s, sched.Request{Flow: p.Flow, Now: w.now}))
-	picker.mu.Unlock()
-	return ref, why
-}
-
-// opens reports whether a packet may begin a connection.
-func opens(p *packet.Packet) bool {
-	return p.Flow.Proto != lb.TCP || conntrack.OpensTCP(p.TCPFlags, false)
-}
-
-// insert enters the connection of p to the picked server into the table; w.conn is the entry's copy afterwards.
-func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sched.Server) (conntrack.Ref, reason.Reason) {
-	if picked == nil {
-		return conntrack.Ref(0), reason.NoServer
+	defer picker.mu.Unlock()
+	if s.Persist != 0 {
+		return w.openPersistent(t, in, p, s)
 	}
-	server := t.Server(picked.ID)
+	picked := picker.pick(s, sched.Request{Flow: p.Flow, Now: w.now})
+	if picked == nil {
+		return 0, reason.NoServer
+	}
+	return w.insert(t, in, p, s, t.Server(picked.ID), 0)
+}
+
+// foreign says what a packet of no connection and no service is: a NAT server's that should be told, or the kernel's.
+func (w *Worker) foreign(t *Table, p *packet.Packet) reason.Reason {
+	if t.sysctls.NatICMPSend && t.isNATServer(&p.Flow) && (p.Flow.Proto != lb.TCP || p.TCPFlags&packet.RST == 0) {
+		return reason.StrayAnswer
+	}
+	return reason.NoService
+}
+
+// insert enters the connection of p to server into the table, under a persistence template if control is one's. w.conn is
+// the entry's copy afterwards.
+func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, server *Server, control conntrack.Ref) (conntrack.Ref, reason.Reason) {
 	if server == nil {
-		return conntrack.Ref(0), reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
+		return 0, reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
 	}
 	c := &w.conn
 	*c = conntrack.Conn{
@@ -45,11 +55,17 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sche
 		Virtual: p.Flow.Dst, VirtualPort: p.Flow.DstPort,
 		Proto: p.Flow.Proto, Mode: server.Mode, ServerID: server.ID,
 		Server: server.Addr, ServerPort: server.Port,
-		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface),
+		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface), ClientTag: clientTag(p.SrcMAC(), in.Iface),
+		Control: control,
 	}
-	c.ClientTag = clientTag(c.ClientMAC, in.Iface)
 	if c.ServerPort == 0 {
 		c.ServerPort = p.Flow.DstPort
+	}
+	if s.OnePacket && p.Flow.Proto == lb.UDP {
+		if control != 0 {
+			w.shared.conns.Renew(control, w.now)
+		}
+		return 0, reason.None
 	}
 	conns := w.shared.conns
 	conns.Open(c, p.TCPFlags)
@@ -62,13 +78,13 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, picked *sche
 		if conns.Load(ref, c) {
 			return ref, reason.None
 		}
-		return ref, reason.NoConnection
+		return 0, reason.NoConnection
 	case conntrack.ReverseTaken:
-		return ref, reason.ReplyConflict
+		return 0, reason.ReplyConflict
 	case conntrack.NoPort:
-		return ref, reason.PortsExhausted
-	case conntrack.NoServer:
-		return ref, reason.ServerRemoved
+		return 0, reason.PortsExhausted
+	case conntrack.NoServer, conntrack.NoTemplate:
+		return 0, reason.ServerRemoved
 	}
-	return ref, reason.TableFull
+	return 0, reason.TableFull
 }

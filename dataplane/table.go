@@ -12,8 +12,11 @@ import (
 // successive tables share: a Service's Picker, a Server's Load.
 type Table struct {
 	services map[lb.ServiceKey]*Service
-	servers  []*serverPage // by lb.ServerID.Slot
-	ifaces   []Iface       // the director's interfaces, by the index that paths and connections hold
+	servers  []*serverPage         // by lb.ServerID.Slot
+	marks    []lb.MarkRule         // firewall marks; the first rule that matches decides
+	nat      map[lb.ServiceKey]int // NAT servers by protocol, address and port: how many services have them
+	sysctls  lb.Sysctls
+	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
 }
 
 // Iface is one of the director's interfaces.
@@ -27,8 +30,11 @@ type Iface struct {
 
 // Service is a virtual service as workers see it. Immutable; an edit makes a new one with the same Picker.
 type Service struct {
-	Key    lb.ServiceKey
-	Picker *Picker
+	Key        lb.ServiceKey
+	Persist    uint32 // seconds that a client keeps its server; 0: none
+	PersistLen int    // prefix length that clients are grouped by
+	OnePacket  bool   // UDP: every datagram is scheduled by itself, and no connection is made
+	Picker     *Picker
 	// Versions are the last states of the server list, the current one last. A picker that has fallen behind catches up
 	// through them one by one, so that a scheduler sees every change in order. Never empty.
 	Versions []Version
@@ -41,6 +47,8 @@ type Server struct {
 	Addr lb.Addr
 	Port uint16 // 0: the client's own destination port is kept
 	Load *lb.Load
+
+	Weight int32
 	// Path leads to the server; nil while it cannot be reached.
 	Path *forward.Path
 	// Removed: no service lists it any more, but connections still name it.
@@ -52,10 +60,21 @@ const pageBits = 8 // servers of one page: an edit copies the pages it touches a
 type serverPage [1 << pageBits]*Server
 
 // NewTable returns the table of a director without services.
-func NewTable() *Table { return &Table{services: map[lb.ServiceKey]*Service{}} }
+func NewTable() *Table {
+	return &Table{services: map[lb.ServiceKey]*Service{}, nat: map[lb.ServiceKey]int{}, sysctls: lb.DefaultSysctls()}
+}
 
-// Service returns the service a flow is addressed to: its own port's before any-port.
+// Service returns the service a flow is addressed to: by its mark, else by address and port, else by address alone
+// (ip_vs_ctl.c, ip_vs_service_find).
 func (t *Table) Service(f *lb.Flow) *Service {
+	for i := range t.marks {
+		if t.marks[i].Matches(f) {
+			if s := t.services[lb.ServiceKey{Mark: t.marks[i].Mark, Is6: !f.Dst.Is4()}]; s != nil {
+				return s
+			}
+			break
+		}
+	}
 	key := lb.ServiceKey{Addr: f.Dst, Port: f.DstPort, Proto: f.Proto}
 	if s := t.services[key]; s != nil {
 		return s
@@ -77,6 +96,19 @@ func (t *Table) Server(id lb.ServerID) *Server {
 	return nil
 }
 
+// isNATServer reports whether a service has a NAT server that sends from f's source.
+func (t *Table) isNATServer(f *lb.Flow) bool {
+	key := lb.ServiceKey{Addr: f.Src, Port: f.SrcPort, Proto: f.Proto}
+	if t.nat[key] > 0 {
+		return true
+	}
+	key.Port = 0
+	return t.nat[key] > 0
+}
+
+// Sysctls returns the settings in force.
+func (t *Table) Sysctls() lb.Sysctls { return t.sysctls }
+
 // Ifaces returns the director's interfaces, in the order of their indices. The slice is the table's own.
 func (t *Table) Ifaces() []Iface { return t.ifaces }
 
@@ -84,6 +116,7 @@ func (t *Table) Ifaces() []Iface { return t.ifaces }
 type Edit struct {
 	table    Table
 	services bool            // the map is the edit's own
+	nat      bool            // so is this one
 	pages    map[uint32]bool // these pages are the edit's own
 }
 
@@ -128,6 +161,24 @@ func (e *Edit) slot(slot uint32) **Server {
 		e.pages[n] = true
 	}
 	return &e.table.servers[n][slot&(1<<pageBits-1)]
+}
+
+// SetMarks sets the rules that give firewall marks.
+func (e *Edit) SetMarks(rules []lb.MarkRule) { e.table.marks = append([]lb.MarkRule(nil), rules...) }
+
+// SetSysctls sets the settings.
+func (e *Edit) SetSysctls(s lb.Sysctls) { e.table.sysctls = s }
+
+// CountNAT adds n (one for a server that came, minus one for one that went) to the services that have a NAT server there.
+func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) {
+	if !e.nat {
+		e.table.nat = maps.Clone(e.table.nat)
+		e.nat = true
+	}
+	key := lb.ServiceKey{Addr: addr, Port: port, Proto: proto}
+	if e.table.nat[key] += n; e.table.nat[key] == 0 {
+		delete(e.table.nat, key)
+	}
 }
 
 // SetIfaces sets the director's interfaces. Their order never changes in the life of a director.

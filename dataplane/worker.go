@@ -28,6 +28,10 @@ type Shared struct {
 	table atomic.Pointer[Table]
 	conns *conntrack.Table
 	clock func() uint32
+
+	// refuseEvery is drop_packet's rate: one new connection in so many is refused; 0: none. Set by control.
+	refuseEvery atomic.Uint32
+	refuseCount atomic.Uint32 // counts new connections while there is a rate
 }
 
 // NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per
@@ -53,6 +57,14 @@ func (s *Shared) Publish(t *Table) { s.table.Store(t) }
 // Table returns what was published last.
 func (s *Shared) Table() *Table { return s.table.Load() }
 
+// RefuseEvery makes workers refuse one new connection in n (IPVS's drop_packet); 0: none.
+func (s *Shared) RefuseEvery(n uint32) { s.refuseEvery.Store(n) }
+
+func (s *Shared) refusesOne() bool {
+	n := s.refuseEvery.Load()
+	return n != 0 && s.refuseCount.Add(1)%n == 0
+}
+
 // Now reads the workers' clock.
 func (s *Shared) Now() uint32 { return s.clock() }
 
@@ -73,8 +85,6 @@ const (
 	expirePerTurn = 4096
 	// icmpPerSecond bounds the ICMP errors of one worker, like net.ipv4.icmp_msgs_per_sec (RFC 1812 4.3.2.8).
 	icmpPerSecond = 1000
-	// reuseMode is IPVS's conn_reuse_mode: a SYN on a connection in TIME_WAIT or CLOSE opens a new one.
-	reuseMode = 1
 )
 
 // group is how many packets are parsed and looked up together: enough that waiting for memory is shared, few enough that what
@@ -213,31 +223,57 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
 // With a Reason other than None the packet is as it was.
 func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64) (int, reason.Reason) {
 	conns, c := w.shared.conns, &w.conn
-	ref, dir := conns.Lookup(&p.Flow, hash, c)
-	if dir == conntrack.Forward && c.Reopens(p.TCPFlags, reuseMode) {
-		conns.Delete(ref)
-		dir = conntrack.None
+	if len(t.services) == 0 { // IPVS handles nothing then (ip_vs_core.c, ipvs->enable)
+		return 0, reason.NoService
 	}
+	ref, dir := conns.Lookup(&p.Flow, hash, c)
+	var s *Server
 	switch dir {
-	case conntrack.None:
-		var why reason.Reason
-		if ref, why = w.open(t, in, p); why != reason.None {
-			return 0, why
-		}
-	case conntrack.Forward:
-		conns.Packet(ref, c, dir, p.TCPFlags, w.now)
 	case conntrack.Reverse:
 		conns.Packet(ref, c, dir, p.TCPFlags, w.now)
 		return w.toClient(t, p, c)
+	case conntrack.Forward:
+		if s = t.Server(c.ServerID); !superseded(t, s, c, p.TCPFlags) {
+			if s == nil || s.Removed {
+				return 0, reason.ServerRemoved
+			}
+			conns.Packet(ref, c, dir, p.TCPFlags, w.now)
+			return w.toServer(in, p, ref, c, s)
+		}
+		conns.Delete(ref)
 	}
-	return w.toServer(t, in, p, ref, c)
+	ref, why := w.open(t, in, p)
+	if why != reason.None {
+		return 0, why
+	}
+	return w.toServer(in, p, ref, c, t.Server(c.ServerID))
 }
 
-func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) (int, reason.Reason) {
-	s := t.Server(c.ServerID)
+// superseded reports whether the packet of connection c, to server s, ends c and is to be looked at as if it had none: a SYN on
+// an old connection, as conn_reuse_mode has it, or on one whose server takes no more (ip_vs_core.c, ip_vs_in_hook), and
+// any packet to a removed server whose connections are to end.
+func superseded(t *Table, s *Server, c *conntrack.Conn, tcpFlags uint8) bool {
+	if s == nil || s.Removed {
+		switch t.sysctls.ExpireNodestConn {
+		case lb.NodestUDP:
+			return c.Proto == lb.UDP
+		case lb.NodestAll:
+			return true
+		}
+		if c.Proto != lb.TCP || s == nil {
+			return false
+		}
+	}
+	if c.Proto == lb.TCP && tcpFlags&packet.SYN != 0 && tcpFlags&packet.RST == 0 {
+		if t.sysctls.ExpireNodestConn == lb.NodestAll && s.Weight == 0 {
+			return true
+		}
+	}
+	return c.Reopens(tcpFlags, t.sysctls.ConnReuseMode)
+}
+
+func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn, s *Server) (int, reason.Reason) {
 	switch {
-	case s == nil || s.Removed:
-		return 0, reason.ServerRemoved
 	case s.Mode == lb.Local:
 		return 0, reason.LocalServer
 	case s.Path == nil:
@@ -336,7 +372,7 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	switch why {
 	case reason.TTLExceeded:
 		message = forward.TimeExceeded
-	case reason.NoServer:
+	case reason.NoServer, reason.StrayAnswer:
 		message = forward.PortUnreachable // for TCP as well: ip_vs_leave sends no RST
 	case reason.TooBig:
 		if !p.IP().DontFragment() {
@@ -358,7 +394,7 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	w.icmpBudget--
 	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
 	source := p.Flow.Dst
-	if w.conn.ServerID != 0 && source != w.conn.Virtual {
+	if why == reason.StrayAnswer || w.conn.ServerID != 0 && source != w.conn.Virtual {
 		source = t.ifaces[in.Iface].Addr
 	}
 	return source.Is4() && forward.Answer(p, message, source.V4(), mtu)

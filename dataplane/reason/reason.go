@@ -22,6 +22,8 @@ const (
 	LocalServer  // its server is the director itself
 
 	// Refused or lost.
+	StrayAnswer       // a NAT server's packet of no connection, with nat_icmp_send: answered with ICMP port unreachable
+	DropPacket        // a new connection refused by drop_packet
 	NoServer          // the scheduler has no server for it: all at weight 0 or overloaded
 	ServerRemoved     // its connection's server is no longer configured
 	ServerUnreachable // no route, or the neighbour does not answer
@@ -48,6 +50,8 @@ var names = [Count]string{
 	NoService:         "no-service",
 	NoConnection:      "no-connection",
 	LocalServer:       "local-server",
+	StrayAnswer:       "stray-answer",
+	DropPacket:        "drop-packet",
 	NoServer:          "no-server",
 	ServerRemoved:     "server-removed",
 	ServerUnreachable: "server-unreachable",
