@@ -55,7 +55,9 @@ func reentryMark(secret uint64) []byte {
 // namespace. A frame shorter than an Ethernet header or longer than MaxInject is left out.
 //
 // It needs Linux 5.18 (BPF_F_TEST_XDP_LIVE_FRAMES). A call costs 15 us and each frame in it 0.35 us more, what the stack does with
-// it not counted (BenchmarkInject; Linux 6.18, 2 cores, November 2026). Until the stack lets go of a frame it occupies a page.
+// it not counted (BenchmarkInject; Linux 6.18, 2 cores, November 2026). Until the stack lets go of a frame it occupies a page; when
+// a local socket leaves one unread for a minute, the kernel says so in its log every minute (net/core/page_pool.c,
+// page_pool_release_retry, "stalled pool shutdown") and does nothing else.
 func (a *Attachment) Inject(frames [][]byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
