@@ -1,12 +1,15 @@
 package sched
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 func init() {
 	register(kind{
 		name:   "mh",
 		flags:  [3]string{"mh-fallback", "mh-port"},
-		traits: traits{shares: true, hashes: true, slots: mhSize, stable: 200}, // with 100 slots each, IPVS's table moves 1.8 times the share
+		traits: traits{shares: true, hashes: true, slots: mhSize, stable: 200}, // with 100 slots each IPVS moves 1.8 times the share
 		new:    func(f flags) Scheduler { return &mh{fallback: f[0], port: f[1]} },
 	})
 }
@@ -90,7 +93,8 @@ func (s *mh) Pick(r *Request) *Server {
 	if c := s.servers[s.slots[slot]]; takes(c) {
 		return c
 	}
-	if !s.fallback {
+	// IPVS goes through all slots even when nobody is open: 4,093 hashes for nothing, with every new connection.
+	if !s.fallback || !slices.ContainsFunc(s.servers, takes) {
 		return nil
 	}
 	for i := range uint32(mhSize) {
