@@ -35,7 +35,7 @@ type Conn struct {
 type Flags uint8
 
 const (
-	Template   Flags = 1 << iota // a persistence template, not a flow; set by who inserts it
+	Template   Flags = 1 << iota // a persistence template, not a flow; the only one Insert's caller sets
 	HasControl                   // hangs on a template
 	Seen                         // a second packet has come: a UDP flow that is more than one stray datagram
 	Answered                     // the server has sent a packet

@@ -55,7 +55,7 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 		s.second, s.expels, s.left = now, expels, true
 		s.block, s.at = s.worker, 0
 	}
-	for limit > 0 {
+	for {
 		first := uint64(s.block) * sweepBlock
 		fresh := uint64(s.t.pool.fresh.Load())
 		if first >= fresh {
@@ -63,19 +63,20 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 			return ended, true
 		}
 		last := min(first+sweepBlock, fresh)
-		for n := first + uint64(s.at); n < last && limit > 0; n++ {
+		n := first + uint64(s.at)
+		for ; n < last && limit > 0; n++ {
 			limit--
-			s.at++
 			if d := s.t.mem.due[n].Load(); d != 0 && (d <= now || s.inspect) && s.t.visit(uint32(n), d, now) {
 				ended++
 			}
 		}
-		if first+uint64(s.at) >= last {
-			s.block += s.workers
-			s.at = 0
+		if n < last {
+			s.at = uint32(n - first)
+			return ended, false
 		}
+		s.block += s.workers
+		s.at = 0
 	}
-	return ended, false
 }
 
 // visit ends connection n if it is due or its server's connections are to end, and else writes down when to come again.

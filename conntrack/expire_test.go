@@ -1,6 +1,8 @@
 package conntrack
 
 import (
+	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"weir/lb"
@@ -252,5 +254,60 @@ func TestSetClient(t *testing.T) {
 	table.Delete(ref)
 	if table.SetClient(ref, &c) || table.Renew(ref, start) || table.Packet(ref, &c, Forward, RST, start) {
 		t.Error("an ended connection was changed")
+	}
+}
+
+// TestTimeAndPacketsAtOnce: while sweepers go round, workers send packets that lengthen and shorten timeouts. Whoever had a packet within its
+// timeout is there, and once the packets stop each connection ends in its second: no due time was lost.
+func TestTimeAndPacketsAtOnce(t *testing.T) {
+	const workers, perWorker, seconds = 3, 100, 60
+	table := newTable(t, Options{Capacity: workers * perWorker})
+	id, load := newServer(t, table)
+	sweepers := []*Sweeper{table.Sweeper(0, 2), table.Sweeper(1, 2)}
+	for i := range workers * perWorker {
+		open(t, table, client(i, lb.TCP), lb.NAT, id, start)
+	}
+	now := uint32(start)
+	for range seconds {
+		now++
+		var g sync.WaitGroup
+		for _, s := range sweepers {
+			g.Go(func() {
+				for through := false; !through; {
+					_, through = s.Sweep(now, 10)
+				}
+			})
+		}
+		for w := range workers {
+			g.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(now), uint64(w)))
+				for i := range perWorker {
+					f := client(w*perWorker+i, lb.TCP)
+					c, ref, dir := lookup(table, f)
+					if dir != Forward || !table.Packet(ref, &c, dir, uint8(r.Uint32()), now) {
+						t.Errorf("second %d: connection %d was lost", now, i)
+					}
+				}
+			})
+		}
+		g.Wait()
+	}
+	ends := map[uint32]int{} // by second
+	for i := range workers * perWorker {
+		c, _, _ := lookup(table, client(i, lb.TCP))
+		ends[c.LastSeen+c.Timeout]++
+	}
+	for ; now < start+seconds+900; now++ {
+		ended := 0
+		for _, s := range sweepers {
+			n, _ := s.Sweep(now+1, workers*perWorker+1)
+			ended += n
+		}
+		if ended != ends[now+1] {
+			t.Fatalf("%d seconds after the packets: %d ended, want %d", now+1-start-seconds, ended, ends[now+1])
+		}
+	}
+	if load.Total() != 0 || len(ends) < 2 {
+		t.Errorf("%d left; the ends lay in %d seconds", load.Total(), len(ends))
 	}
 }

@@ -116,7 +116,7 @@ func (t *Table) publish(c *Conn, hash uint64, n uint32, server *server, now uint
 			return ref, ReverseTaken
 		}
 	}
-	c.Flags &^= HasControl
+	c.Flags &= Template // the others are the table's
 	if c.Control != 0 {
 		if !t.hang(c.Control, now) {
 			return 0, NoTemplate
