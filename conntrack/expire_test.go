@@ -63,7 +63,8 @@ func TestConnectionsEndInTheirSecond(t *testing.T) {
 	}
 }
 
-// TestSweepersShareTheTable: each entry is one sweeper's, whatever their number; a step looks at no more than it may; a pass that is through waits for the next second.
+// TestSweepersShareTheTable: each entry is one sweeper's, whatever their number; a step looks at no more than it may; a pass
+// that is through waits for the next second.
 func TestSweepersShareTheTable(t *testing.T) {
 	const n = 5000
 	for _, workers := range []int{1, 2, 3, 7} {

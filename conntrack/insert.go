@@ -34,7 +34,8 @@ func (t *Table) Open(c *Conn, tcpFlags uint8) {
 
 // Insert makes c a connection, counted at its server; c.LastSeen becomes now. All addresses and ports, ServerID, Proto and
 // Mode are c's own; State and Timeout come from Open (a template has state NONE and its service's timeout). FULLNAT: a local
-// address and port that are free towards the server are chosen and written to c. With c.Control the connection hangs on that template, whose time starts anew.
+// address and port that are free towards the server are chosen and written to c. With c.Control the connection hangs on that
+// template, whose time starts anew.
 func (t *Table) Insert(c *Conn, now uint32) (Ref, Result) {
 	ref, result := t.insert(c, now)
 	if result != OK { // what went well is counted under the stripe

@@ -36,7 +36,8 @@ const modelKeys = 48
 
 func newModel(tb testing.TB, t *Table, offset int, alone bool) *model {
 	id, load := newServer(tb, t)
-	return &model{tb: tb, t: t, id: id, load: load, now: start, alone: alone, offset: offset, conns: map[modelKey]*modelConn{}, reverses: map[lb.Flow]modelKey{}}
+	return &model{tb: tb, t: t, id: id, load: load, now: start, alone: alone, offset: offset,
+		conns: map[modelKey]*modelConn{}, reverses: map[lb.Flow]modelKey{}}
 }
 
 // key returns the k-th forward key: few clients, of both families and protocols, so that operations meet.

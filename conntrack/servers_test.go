@@ -45,7 +45,8 @@ func TestServerIDLives(t *testing.T) {
 	}
 }
 
-// TestExpel: a removed server's connections end with the next sweep, with expire_nodest_conn for all or for UDP only; a template after its connections.
+// TestExpel: a removed server's connections end with the next sweep, all of them or UDP's only; a template
+// after its connections.
 func TestExpel(t *testing.T) {
 	for _, row := range []struct {
 		only lb.Proto

@@ -30,8 +30,8 @@ import (
 
 // Options says how large a table is and where its limits lie.
 type Options struct {
-	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (at most 176 bytes each)
-	HugePages bool     // ask for transparent huge pages: faster with large tables, more memory with small ones
+	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (at most 179 bytes each)
+	HugePages bool     // ask for transparent huge pages, which spare page walks where the host backs them by its own
 	FirstPort uint16   // FULLNAT: the first local port; default 1024
 	LastPort  uint16   // FULLNAT: the last local port; default 65535
 	Timeouts  Timeouts // the zero value means DefaultTimeouts
@@ -87,7 +87,8 @@ func New(o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{mem: m, mask: uint64(buckets - 1), seed: newSeed(), pool: newPool(m.entries), ports: newPorts(o.FirstPort, o.LastPort), capacity: o.Capacity}
+	t := &Table{mem: m, mask: uint64(buckets - 1), seed: newSeed(), pool: newPool(m.entries),
+		ports: newPorts(o.FirstPort, o.LastPort), capacity: o.Capacity}
 	t.timeouts.Store(&o.Timeouts)
 	return t, nil
 }
