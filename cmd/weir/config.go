@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"weir/ipvsadm"
+	"weir/lb"
 )
 
 // config is what the command line says, checked.
@@ -26,6 +27,8 @@ type config struct {
 	localPorts  portRange
 	assign      bool
 	connections int
+	marks       []lb.MarkRule
+	sysctls     lb.Sysctls
 	zeroCopy    string
 	xdpMode     string
 	busyPoll    time.Duration
@@ -68,7 +71,7 @@ func (p *problems) add(flag, value, format string, args ...any) {
 func parse(args []string, out io.Writer) (*config, error) {
 	c := &config{}
 	var level, ports string
-	var locals []string
+	var locals, marks, options []string
 	fs := pflag.NewFlagSet("weir", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.SetOutput(io.Discard)
@@ -78,6 +81,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.StringArrayVarP(&locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
 	fs.StringVar(&ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
 	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
+	fs.StringArrayVarP(&marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
+	fs.StringArrayVarP(&options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
 	fs.IntVar(&c.connections, "connections", 1<<20, "capacity of the connection table, in connections of 128 bytes")
 	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "auto: where the driver has it; on: or fail; off: copy")
 	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "auto: native, or generic where the driver refuses; native; generic")
@@ -121,6 +126,19 @@ func parse(args []string, out io.Writer) (*config, error) {
 			p.add("local-address", text, "given twice")
 		default:
 			c.locals = append(c.locals, a)
+		}
+	}
+	for _, text := range marks {
+		r, err := lb.ParseMarkRule(text)
+		if err != nil {
+			p.add("mark", text, "%w", err)
+		}
+		c.marks = append(c.marks, r)
+	}
+	c.sysctls = lb.DefaultSysctls()
+	for _, text := range options {
+		if err := c.sysctls.Set(text); err != nil {
+			p.add("option", text, "%w", err)
 		}
 	}
 	var ok bool
@@ -177,10 +195,13 @@ func (c *config) readRules() (*ipvsadm.Rules, []error) {
 	for _, line := range c.rules {
 		command, err := ipvsadm.ParseLine(line)
 		if err == nil {
+			command.Source = "--rule"
 			err = rules.Apply(command)
+		} else {
+			err = fmt.Errorf("--rule %q: %w", line, err)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("--rule %q: %w", line, err))
+			errs = append(errs, err)
 		}
 	}
 	return rules, errs

@@ -19,6 +19,7 @@ import (
 	"weir/control/paths"
 	"weir/dataplane"
 	"weir/dataplane/afxdp"
+	"weir/dataplane/host"
 	"weir/ipvsadm"
 	"weir/lb"
 )
@@ -29,18 +30,20 @@ type director struct {
 	log    *slog.Logger
 	rules  *ipvsadm.Rules // in force
 
-	ifaces    []paths.Interface
-	steer     *bpf.Steer
-	watcher   *paths.Watcher
-	reach     *control.Reach
-	conns     *conntrack.Table
-	shared    *dataplane.Shared
-	store     *control.Store
-	queues    [][]*afxdp.Queue // by interface
-	workers   []*dataplane.Worker
-	pollers   []*afxdp.Poller
-	started   time.Time
-	addresses assigned
+	ifaces      []paths.Interface
+	steer       *bpf.Steer
+	watcher     *paths.Watcher
+	reach       *control.Reach
+	conns       *conntrack.Table
+	shared      *dataplane.Shared
+	store       *control.Store
+	queues      [][]*afxdp.Queue  // by interface
+	attachments []*bpf.Attachment // by interface
+	host        *host.Path
+	workers     []*dataplane.Worker
+	pollers     []*afxdp.Poller
+	started     time.Time
+	addresses   assigned
 
 	cancel context.CancelFunc // ends the goroutines
 	wg     sync.WaitGroup     // the goroutines
@@ -53,7 +56,7 @@ func start(c *config, log *slog.Logger) (*director, error) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, step := range []func(context.Context) error{
-		d.findInterfaces, d.openControl, d.openQueues, d.assignAddresses, d.applyRules, d.startWorkers, d.attach,
+		d.findInterfaces, d.openControl, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -136,7 +139,9 @@ func (d *director) openControl(ctx context.Context) error {
 	if err := d.conns.SetLocals(locals); err != nil {
 		return fmt.Errorf("--local-address: %w", err)
 	}
-	d.store = control.NewStore(d.shared, d.conns, d.steer, d.reach, control.Options{Locals: locals})
+	d.store = control.NewStore(d.shared, d.conns, d.steer, d.reach, control.Options{
+		Locals: locals, Marks: d.config.marks, Sysctls: d.config.sysctls,
+	})
 	return nil
 }
 
@@ -167,6 +172,7 @@ func (d *director) applyRules(ctx context.Context) error {
 	if err := d.store.Apply(d.rules.Services()); err != nil {
 		return err
 	}
+	d.setTimeouts(d.rules)
 	d.wg.Go(func() {
 		if err := d.watcher.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("routes and neighbours are no longer followed", "error", err)
@@ -185,6 +191,13 @@ func (d *director) showInterfaces() {
 		own[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: firstIPv4(f.Name)}
 	}
 	d.store.SetIfaces(own)
+}
+
+// setTimeouts applies --set.
+func (d *director) setTimeouts(rules *ipvsadm.Rules) {
+	set, v := rules.Timeouts(), d.conns.Timeouts()
+	v.Set(uint32(set.TCP), uint32(set.TCPFin), uint32(set.UDP))
+	d.conns.SetTimeouts(v)
 }
 
 // firstIPv4 returns the interface's first IPv4 address, the zero Addr if it has none.
@@ -208,6 +221,15 @@ func (d *director) startWorkers(ctx context.Context) error {
 	for _, queues := range d.queues {
 		n = min(n, len(queues))
 	}
+	injectors := make([]host.Injector, len(d.attachments))
+	for i, a := range d.attachments {
+		injectors[i] = a
+	}
+	var err error
+	if d.host, err = host.New(injectors, n, host.Options{Rate: d.config.hostRate, Logger: d.log}); err != nil {
+		return err
+	}
+	d.deferred(d.host.Close)
 	// A worker keeps a thread, and while it spins, a scheduler slot of Go's; control and its timers need theirs too.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), n+2))
 	for w := range n {
@@ -223,7 +245,7 @@ func (d *director) startWorkers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		worker := dataplane.NewWorker(d.shared, w, n, mine, nil)
+		worker := dataplane.NewWorker(d.shared, w, n, mine, d.host.Sender(w))
 		d.workers, d.pollers = append(d.workers, worker), append(d.pollers, poller)
 		d.wg.Go(func() { work(ctx, worker, poller) })
 	}
@@ -268,7 +290,7 @@ func work(ctx context.Context, w *dataplane.Worker, p *afxdp.Poller) {
 	}
 }
 
-// attach lets steer loose on the interfaces: from here on packets come.
+// attach puts steer on the interfaces. Without sockets, it lets everything pass.
 func (d *director) attach(context.Context) error {
 	mode := map[string]bpf.XDPMode{"auto": bpf.Auto, "native": bpf.Native, "generic": bpf.Generic}[d.config.xdpMode]
 	for i, f := range d.ifaces {
@@ -277,24 +299,27 @@ func (d *director) attach(context.Context) error {
 			return fmt.Errorf("--interface %q: %w", f.Name, err)
 		}
 		d.deferred(a.Close)
-		zeroCopy := true
-		var why error
-		for n, q := range d.queues[i] {
-			if err := a.SetSocket(n, q.FD()); err != nil {
-				return fmt.Errorf("--interface %q: %w", f.Name, err)
-			}
-			yes, reason := q.ZeroCopy()
-			if !yes {
-				zeroCopy, why = false, reason
-			}
-		}
-		attrs := []any{"interface", f.Name, "queues", len(d.queues[i]), "xdp", a.Mode, "zero_copy", zeroCopy}
-		if why != nil {
-			attrs = append(attrs, "no_zero_copy_because", why)
+		d.attachments = append(d.attachments, a)
+		attrs := []any{"interface", f.Name, "queues", len(d.queues[i]), "xdp", a.Mode}
+		zeroCopy, why := d.queues[i][0].ZeroCopy()
+		if attrs = append(attrs, "zero_copy", zeroCopy); why != nil {
+			attrs = append(attrs, "why_not", why)
 		}
 		d.log.Info("attached", attrs...)
 		if a.NativeError != nil {
 			d.log.Warn("native XDP refused, using generic: slower", "interface", f.Name, "error", a.NativeError)
+		}
+	}
+	return nil
+}
+
+// redirect gives steer the sockets: from here on packets come.
+func (d *director) redirect(context.Context) error {
+	for i, f := range d.ifaces {
+		for n, q := range d.queues[i] {
+			if err := d.attachments[i].SetSocket(n, q.FD()); err != nil {
+				return fmt.Errorf("--interface %q: %w", f.Name, err)
+			}
 		}
 	}
 	return nil
@@ -343,6 +368,7 @@ func (d *director) reload() {
 		}
 		return
 	}
+	d.setTimeouts(rules)
 	old := d.rules
 	d.rules = rules
 	if err := d.removeAddresses(old); err != nil {
