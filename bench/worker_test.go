@@ -54,6 +54,7 @@ func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
 		if err != nil {
 			tb.Fatal(err)
 		}
+		shared.Meter(id)
 		rip := lb.AddrFrom4(0x0a000002 + uint32(i))
 		list.Servers = append(list.Servers, &sched.Server{ID: id, Serial: uint64(i), Addr: rip, Port: 80, Weight: 1, Load: load})
 		edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: 80, Load: load, Path: &forward.Path{

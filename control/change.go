@@ -134,6 +134,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 		if err != nil {
 			panic(fmt.Sprintf("control: %d servers: %v", lb.MaxServers, err))
 		}
+		c.shared.Meter(id)
 		s = &server{key: key, id: id, load: load}
 		c.paths.Watch(config.Addr)
 		if c.byAddr[config.Addr] == nil {

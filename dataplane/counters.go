@@ -13,8 +13,8 @@ type Counters struct {
 	ToClient    uint64 // handed to a queue on their way back to a client
 	ToHost      uint64 // given to the kernel by the host path
 	Answered    uint64 // answered with an ICMP error by weir itself
-	BytesIn     uint64 // of frames, towards servers, as received
-	BytesOut    uint64 // of frames, towards clients, as received
+	BytesIn     uint64 // of IP packets, towards servers, as received
+	BytesOut    uint64 // of IP packets, towards clients, as received
 	Connections uint64 // opened
 	Expired     uint64 // ended
 	Batches     uint64 // Recv calls that returned something

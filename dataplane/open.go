@@ -73,6 +73,7 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, 
 	switch result {
 	case conntrack.OK:
 		w.count.Connections++
+		w.meters.cell(server.ID).Conns++
 		return ref, reason.None
 	case conntrack.Exists: // another worker was faster: two packets of one flow came by two queues
 		if conns.Load(ref, c) {

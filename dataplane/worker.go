@@ -32,6 +32,8 @@ type Shared struct {
 	// refuseEvery is drop_packet's rate: one new connection in so many is refused; 0: none. Set by control.
 	refuseEvery atomic.Uint32
 	refuseCount atomic.Uint32 // counts new connections while there is a rate
+
+	meters metered
 }
 
 // NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per
@@ -118,6 +120,7 @@ type Worker struct {
 	icmpBudget int    // errors this worker may still send in second icmpSecond
 	icmpSecond uint32
 
+	meters meters
 	count  Counters
 	public shared
 }
@@ -126,6 +129,8 @@ type Worker struct {
 // go there is dropped and counted as refused.
 func NewWorker(s *Shared, index, workers int, queues []IfaceQueue, host Host) *Worker {
 	w := &Worker{shared: s, queues: queues, host: host, sweeper: s.conns.Sweeper(index, workers)}
+	w.meters.changed = make([]uint32, 0, BatchSize*len(queues))
+	s.join(&w.meters)
 	for _, q := range queues {
 		for len(w.out) <= q.Iface {
 			w.out = append(w.out, nil)
@@ -163,6 +168,7 @@ func (w *Worker) Turn() (taken int, done bool) {
 	}
 	ended, done := w.sweeper.Sweep(w.now, expirePerTurn)
 	w.count.Expired += uint64(ended)
+	w.meters.show()
 	w.public.show(&w.count)
 	return taken, done
 }
@@ -291,11 +297,14 @@ func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c
 		w.tunnelID++
 		w.hop.Server, w.hop.ID = s.Addr, w.tunnelID
 	}
-	size := uint64(p.End - p.Off)
+	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToServer(p, &w.hop)
 	if why == reason.None {
 		w.count.ToServer++
 		w.count.BytesIn += size
+		m := w.meters.cell(s.ID)
+		m.InPackets++
+		m.InBytes += size
 	}
 	return s.Path.Iface, why
 }
@@ -308,11 +317,14 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	if c.Mode == lb.FULLNAT {
 		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
 	}
-	size := uint64(p.End - p.Off)
+	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToClient(p, &w.hop)
 	if why == reason.None {
 		w.count.ToClient++
 		w.count.BytesOut += size
+		m := w.meters.cell(c.ServerID)
+		m.OutPackets++
+		m.OutBytes += size
 	}
 	return out, why
 }
