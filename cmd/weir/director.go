@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -67,43 +65,6 @@ func start(c *config, log *slog.Logger) (*director, error) {
 
 // deferred notes what undoes a step.
 func (d *director) deferred(f func() error) { d.undo = append(d.undo, f) }
-
-// findInterfaces looks at every interface named and reports all that is wrong with them.
-func (d *director) findInterfaces(context.Context) error {
-	if os.Geteuid() != 0 {
-		// Capabilities might do, but which are missing is told step by step below.
-		d.log.Debug("not running as root", "needs", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF")
-	}
-	var errs []error
-	for _, name := range d.config.interfaces {
-		f, err := paths.InterfaceByName(name)
-		if err == nil {
-			err = usable(f)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--interface %q: %w", name, err))
-		}
-		d.ifaces = append(d.ifaces, f)
-	}
-	return errors.Join(errs...)
-}
-
-// maxMTU is the largest IP packet that fits a frame with its headroom, an Ethernet header and two tags.
-const maxMTU = 2048 - dataplane.Headroom - 14 - 8
-
-func usable(f paths.Interface) error {
-	switch {
-	case !f.Ethernet:
-		return errors.New("not an Ethernet interface")
-	case f.Kind == "bond" || f.Kind == "bridge":
-		return fmt.Errorf("a %s has no queues of its own: name its members", f.Kind)
-	case !f.Up:
-		return fmt.Errorf("is down: ip link set %s up", f.Name)
-	case f.MTU > maxMTU:
-		return fmt.Errorf("MTU %d is too large: %d at most", f.MTU, maxMTU)
-	}
-	return nil
-}
 
 // openControl makes what does not touch the interfaces yet: maps, table, paths.
 func (d *director) openControl(ctx context.Context) error {
@@ -168,7 +129,7 @@ func (d *director) applyRules(ctx context.Context) error {
 	if err := d.steer.SetOwn(d.watcher.OwnAddresses()); err != nil {
 		return err
 	}
-	d.showInterfaces()
+	d.store.SetIfaces(d.workerIfaces())
 	if err := d.store.Apply(d.rules.Services()); err != nil {
 		return err
 	}
@@ -184,35 +145,11 @@ func (d *director) applyRules(ctx context.Context) error {
 	return nil
 }
 
-// showInterfaces tells the workers the interfaces' addresses.
-func (d *director) showInterfaces() {
-	own := make([]dataplane.Iface, len(d.ifaces))
-	for i, f := range d.ifaces {
-		own[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: firstIPv4(f.Name)}
-	}
-	d.store.SetIfaces(own)
-}
-
 // setTimeouts applies --set.
 func (d *director) setTimeouts(rules *ipvsadm.Rules) {
 	set, v := rules.Timeouts(), d.conns.Timeouts()
 	v.Set(uint32(set.TCP), uint32(set.TCPFin), uint32(set.UDP))
 	d.conns.SetTimeouts(v)
-}
-
-// firstIPv4 returns the interface's first IPv4 address, the zero Addr if it has none.
-func firstIPv4(name string) lb.Addr {
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return lb.Addr{}
-	}
-	addrs, _ := iface.Addrs()
-	for _, a := range addrs {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() {
-			return lb.AddrFrom(prefix.Addr())
-		}
-	}
-	return lb.Addr{}
 }
 
 // startWorkers starts W workers; worker w has the queues q of every interface with q mod W = w.
@@ -335,6 +272,7 @@ func (d *director) serve(stop context.Context, reload <-chan os.Signal) error {
 		case <-stop.Done():
 			return nil
 		case <-tick.C:
+			d.followInterfaces()
 			if err := d.store.Reap(); err != nil {
 				d.log.Error("removed servers", "error", err)
 			}
