@@ -22,6 +22,9 @@ import (
 var weir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(serveLinesOnly) != "" {
+		lineServer()
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "weir-e2e")
 		if err != nil {

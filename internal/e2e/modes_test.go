@@ -100,11 +100,12 @@ func wantBulk(t *testing.T, d *director, to netip.AddrPort, servers <-chan error
 func TestWeightsAreFollowedExactly(t *testing.T) {
 	d := newLab(t, arms["two arms"])
 	var all []lab.Service
-	for i, weights := range [][]int{{1, 1, 1}, {1, 2, 3}, {5, 1, 1}, {0, 1, 0}, {4, 2, 0}, {100, 1, 3}} {
-		s := lab.Service{Proto: lb.TCP, VIP: netip.AddrPortFrom(vips[lb.NAT], uint16(8100+i)), Mode: lb.NAT, Weights: weights, ServerPort: lab.HTTPPort}
+	for i, weights := range [][]int{{1, 2, 3}, {0, 1, 0}, {4, 2, 0}, {100, 1, 3}} {
+		// Not NAT, where the client's port must differ from those of all connections to the same server, whatever their service.
+		s := service(lb.TCP, lb.FULLNAT, uint16(8100+i), lab.HTTPPort, weights...)
 		all = append(all, s)
 		s.Scheduler = "rr"
-		s.VIP = netip.AddrPortFrom(vips[lb.NAT], uint16(8200+i))
+		s.VIP = netip.AddrPortFrom(s.VIP.Addr(), uint16(8200+i))
 		all = append(all, s)
 	}
 	d.start(all)

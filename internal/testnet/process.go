@@ -176,12 +176,12 @@ func (p *Process) Stop(limit time.Duration) error {
 		return err
 	}
 	err := p.Wait(limit)
-	p.kill()
+	p.Kill()
 	return err
 }
 
-// kill ends the process, if it still runs, and waits for it.
-func (p *Process) kill() {
+// Kill ends the process by SIGKILL, if it still runs, and waits for it.
+func (p *Process) Kill() {
 	p.cmd.Process.Kill()
 	<-p.done
 }

@@ -79,7 +79,7 @@ func NewNamed(t Reporter, prefix string) *Net {
 // close ends the network's processes and removes its namespaces, and with them their devices.
 func (n *Net) close() {
 	for _, p := range n.procs {
-		p.kill()
+		p.Kill()
 	}
 	for _, ns := range n.nss {
 		ns.nl.Close()
