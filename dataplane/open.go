@@ -22,13 +22,26 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	if w.shared.refusesOne() {
 		return 0, reason.DropPacket
 	}
+	ftpOther := s.Key.Mark == 0 && s.Key.Port == ftpControl && p.Flow.DstPort != ftpControl
+	if ftpOther && s.Persist == 0 {
+		return 0, reason.NoConnection // without persistence nothing says whose data connection it is (ip_vs_core.c, ip_vs_schedule)
+	}
 	picker := s.Picker
 	picker.mu.Lock()
 	defer picker.mu.Unlock()
+	ref, why := w.pick(t, in, p, s)
+	if why == reason.NoServer && ftpOther {
+		why = reason.NoConnection // it need not be FTP's (ip_vs_leave)
+	}
+	return ref, why
+}
+
+// pick has the service's scheduler or a persistence template name the server, and makes the connection; the caller holds the picker's mutex.
+func (w *Worker) pick(t *Table, in *IfaceQueue, p *packet.Packet, s *Service) (conntrack.Ref, reason.Reason) {
 	if s.Persist != 0 {
 		return w.openPersistent(t, in, p, s)
 	}
-	picked := picker.pick(s, sched.Request{Flow: p.Flow, Now: w.now})
+	picked := s.Picker.pick(s, sched.Request{Flow: p.Flow, Now: w.now})
 	if picked == nil {
 		return 0, reason.NoServer
 	}
@@ -68,6 +81,10 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, 
 		return 0, reason.None
 	}
 	conns := w.shared.conns
+	if w.replaced != 0 { // it has the same key
+		conns.Delete(w.replaced)
+		w.replaced = 0
+	}
 	conns.Open(c, p.TCPFlags)
 	ref, result := conns.Insert(c, w.now)
 	switch result {

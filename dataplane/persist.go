@@ -8,8 +8,13 @@ import (
 	"weir/sched"
 )
 
-// ftpControl is the port whose service ties a client's other connections to its server as well (include/net/ip_vs.h, FTPPORT).
-const ftpControl = 21
+// FTP's ports (include/net/ip_vs.h, FTPPORT and FTPDATA). The service on the control port gets its clients' TCP connections to the data
+// port and to unprivileged ones too, unless these have a service of their own; while it is persistent they go to the same server.
+const (
+	ftpControl   = 21
+	ftpData      = 20
+	unprivileged = 1024 // net.ipv4.ip_unprivileged_port_start's default
+)
 
 // openPersistent opens a connection of a persistent service: to the server that the client's group is tied to by a template, or,
 // when there is none or it may not be used, to a picked one with a new template. As ip_vs_core.c's ip_vs_sched_persist; the

@@ -64,8 +64,8 @@ func NewTable() *Table {
 	return &Table{services: map[lb.ServiceKey]*Service{}, nat: map[lb.ServiceKey]int{}, sysctls: lb.DefaultSysctls()}
 }
 
-// Service returns the service a flow is addressed to: by its mark, else by address and port, else by address alone
-// (ip_vs_ctl.c, ip_vs_service_find).
+// Service returns the service a flow is addressed to: by its mark, else by address and port, else FTP's if it may be a data
+// connection, else by address alone (ip_vs_ctl.c, ip_vs_service_find).
 func (t *Table) Service(f *lb.Flow) *Service {
 	for i := range t.marks {
 		if t.marks[i].Matches(f) {
@@ -78,6 +78,12 @@ func (t *Table) Service(f *lb.Flow) *Service {
 	key := lb.ServiceKey{Addr: f.Dst, Port: f.DstPort, Proto: f.Proto}
 	if s := t.services[key]; s != nil {
 		return s
+	}
+	if f.Proto == lb.TCP && (f.DstPort == ftpData || f.DstPort >= unprivileged) {
+		key.Port = ftpControl
+		if s := t.services[key]; s != nil {
+			return s
+		}
 	}
 	key.Port = 0
 	return t.services[key]

@@ -109,11 +109,14 @@ type Worker struct {
 	sweeper *conntrack.Sweeper
 
 	// Scratch of the packets at hand, and of the one among them.
-	looks  [group]look
-	conn   conntrack.Conn
-	hop    forward.Hop
-	reply  forward.Path
-	frames [BatchSize]Frame
+	looks [group]look
+	conn  conntrack.Conn
+	// replaced is the connection that the packet at hand supersedes. It counts at its server until another has been picked, as in
+	// IPVS, where a timer ends it a moment later (ip_vs_conn_expire_now).
+	replaced conntrack.Ref
+	hop      forward.Hop
+	reply    forward.Path
+	frames   [BatchSize]Frame
 
 	now        uint32 // of this batch
 	tunnelID   uint16 // outer identification of the next tunnelled packet
@@ -246,9 +249,13 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 			conns.Packet(ref, c, dir, p.TCPFlags, w.now)
 			return w.toServer(in, p, ref, c, s)
 		}
-		conns.Delete(ref)
+		w.replaced = ref
 	}
 	ref, why := w.open(t, in, p)
+	if w.replaced != 0 { // nothing took its place
+		conns.Delete(w.replaced)
+		w.replaced = 0
+	}
 	if why != reason.None {
 		return 0, why
 	}
@@ -259,23 +266,16 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 // an old connection, as conn_reuse_mode has it, or on one whose server takes no more (ip_vs_core.c, ip_vs_in_hook), and
 // any packet to a removed server whose connections are to end.
 func superseded(t *Table, s *Server, c *conntrack.Conn, tcpFlags uint8) bool {
+	nodest := t.sysctls.ExpireNodestConn
+	if c.Proto == lb.TCP && tcpFlags&packet.SYN != 0 {
+		if nodest == lb.NodestAll && s != nil && s.Weight == 0 || c.Reopens(tcpFlags, t.sysctls.ConnReuseMode) {
+			return true
+		}
+	}
 	if s == nil || s.Removed {
-		switch t.sysctls.ExpireNodestConn {
-		case lb.NodestUDP:
-			return c.Proto == lb.UDP
-		case lb.NodestAll:
-			return true
-		}
-		if c.Proto != lb.TCP || s == nil {
-			return false
-		}
+		return nodest == lb.NodestAll || nodest == lb.NodestUDP && c.Proto == lb.UDP
 	}
-	if c.Proto == lb.TCP && tcpFlags&packet.SYN != 0 && tcpFlags&packet.RST == 0 {
-		if t.sysctls.ExpireNodestConn == lb.NodestAll && s.Weight == 0 {
-			return true
-		}
-	}
-	return c.Reopens(tcpFlags, t.sysctls.ConnReuseMode)
+	return false
 }
 
 func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn, s *Server) (int, reason.Reason) {
