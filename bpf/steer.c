@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * steer looks at every frame an interface receives and redirects to the queue's AF_XDP socket those that are weir's: sent to a
- * service, sent to a local address inside its port range, or coming from a NAT server. Everything else goes on to the kernel. It
- * decides nothing else; what it redirects is judged by a worker, which can give it back.
+ * service, sent where a firewall mark may be given, sent to a local address inside its port range, or coming from a NAT server.
+ * Everything else goes on to the kernel. It decides nothing else; what it redirects is judged by a worker, which can give it back.
  *
  * One program object per interface, with its own MAC addresses and sockets; all other maps are shared by the interfaces.
  *
@@ -37,6 +37,7 @@ enum verdict {
 	REDIRECT_SERVICE,
 	REDIRECT_LOCAL,
 	REDIRECT_NAT,
+	REDIRECT_MARK,
 	VERDICTS,
 };
 
@@ -58,6 +59,27 @@ struct port_range {
 	__u16 lo, hi;
 };
 
+/*
+ * The packets to a prefix that a firewall mark's rules may name: of a protocol (0: any) and to ports in a range. A longer prefix
+ * has the ranges of those around it as well, because only the longest is found. Unused ranges end before they start.
+ */
+#define PREFIX_RANGES 8
+
+struct prefix_range {
+	struct port_range ports;
+	__u8 proto;
+	__u8 zero[3];
+};
+
+struct prefix_ranges {
+	struct prefix_range range[PREFIX_RANGES];
+};
+
+struct prefix {
+	__u32 bits; /* of addr: 96 more than an IPv4 prefix has */
+	struct address addr;
+};
+
 struct mac {
 	__u8 byte[ETH_ALEN];
 };
@@ -77,6 +99,14 @@ HASH(locals, struct address, struct port_range);
 HASH(nat_servers, struct endpoint, __u8);
 HASH(own_addresses, struct address, __u8);
 HASH(accepted_macs, struct mac, __u8); /* beside own_mac; this interface only */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* the only way for this type */
+	__uint(max_entries, 1);
+	__type(key, struct prefix);
+	__type(value, struct prefix_ranges);
+} prefixes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -131,6 +161,24 @@ static __always_inline int known(void *map, const struct address *addr, __be16 p
 	return bpf_map_lookup_elem(map, &key) != NULL;
 }
 
+/* Whether a rule of a firewall mark may mean the packet. */
+static __always_inline int marked(const struct flow *f, __u16 dport)
+{
+	struct prefix key = { .bits = 128, .addr = f->dst };
+	const struct prefix_ranges *found = bpf_map_lookup_elem(&prefixes, &key);
+
+	if (!found)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < PREFIX_RANGES; i++) {
+		const struct prefix_range *r = &found->range[i];
+
+		if (dport >= r->ports.lo && dport <= r->ports.hi && (!r->proto || r->proto == f->proto))
+			return 1;
+	}
+	return 0;
+}
+
 static __always_inline enum verdict judge_flow(const struct flow *f)
 {
 	const struct port_range *ports;
@@ -143,7 +191,7 @@ static __always_inline enum verdict judge_flow(const struct flow *f)
 		return REDIRECT_LOCAL;
 	if (known(&nat_servers, &f->src, f->sport, f->proto))
 		return bpf_map_lookup_elem(&own_addresses, &f->dst) ? PASS_OWN : REDIRECT_NAT;
-	return PASS_OTHER;
+	return marked(f, dport) ? REDIRECT_MARK : PASS_OTHER;
 }
 
 /* length is what the IP header leaves for layer 4, and is known to lie inside the frame. */

@@ -37,6 +37,7 @@ type Options struct {
 	MaxLocals   int // local addresses; default 4,096
 	MaxServers  int // NAT servers (protocol, address, port); default 65,536
 	MaxOwn      int // the host's own addresses; default 4,096
+	MaxPrefixes int // prefixes of firewall marks; default 4,096
 }
 
 // Steer is the maps that the programs of all interfaces share, and the attachments. Its methods may be called at any time from
@@ -50,6 +51,7 @@ type Steer struct {
 
 	mu       sync.Mutex
 	own      map[lb.Addr]bool
+	prefixes map[lb.Prefix]map[portRule]bool
 	attached map[*Attachment]bool
 	closed   bool
 }
@@ -66,7 +68,8 @@ func Load(o Options) (*Steer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Steer{spec: spec, shared: map[string]*ebpf.Map{}, own: map[lb.Addr]bool{}, attached: map[*Attachment]bool{}}
+	s := &Steer{spec: spec, shared: map[string]*ebpf.Map{}, own: map[lb.Addr]bool{}, attached: map[*Attachment]bool{},
+		prefixes: map[lb.Prefix]map[portRule]bool{}}
 	if s.names, err = verdictNames(spec); err != nil {
 		return nil, err
 	}
@@ -78,8 +81,9 @@ func Load(o Options) (*Steer, error) {
 	spec.Maps[steerMapLocals].MaxEntries = size(o.MaxLocals, 1<<12)
 	spec.Maps[steerMapNatServers].MaxEntries = size(o.MaxServers, 1<<16)
 	spec.Maps[steerMapOwnAddresses].MaxEntries = size(o.MaxOwn, 1<<12)
+	spec.Maps[steerMapPrefixes].MaxEntries = size(o.MaxPrefixes, 1<<12)
 	for _, name := range []string{
-		steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapCounters, steerMapInjector,
+		steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapPrefixes, steerMapCounters, steerMapInjector,
 	} {
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {

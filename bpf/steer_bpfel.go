@@ -37,6 +37,24 @@ type steerPortRange struct {
 	Hi uint16
 }
 
+type steerPrefix struct {
+	_    structs.HostLayout
+	Bits uint32
+	Addr steerAddress
+}
+
+type steerPrefixRange struct {
+	_     structs.HostLayout
+	Ports steerPortRange
+	Proto uint8
+	Zero  [3]uint8
+}
+
+type steerPrefixRanges struct {
+	_     structs.HostLayout
+	Range [8]steerPrefixRange
+}
+
 type steerVerdict uint32
 
 const (
@@ -52,7 +70,8 @@ const (
 	steerVerdictREDIRECT_SERVICE steerVerdict = 9
 	steerVerdictREDIRECT_LOCAL   steerVerdict = 10
 	steerVerdictREDIRECT_NAT     steerVerdict = 11
-	steerVerdictVERDICTS         steerVerdict = 12
+	steerVerdictREDIRECT_MARK    steerVerdict = 12
+	steerVerdictVERDICTS         steerVerdict = 13
 )
 
 // Names of all BPF objects in the ELF.
@@ -65,6 +84,7 @@ const (
 	steerMapLocals        = "locals"
 	steerMapNatServers    = "nat_servers"
 	steerMapOwnAddresses  = "own_addresses"
+	steerMapPrefixes      = "prefixes"
 	steerMapServices      = "services"
 	steerMapSockets       = "sockets"
 	steerProgSteer        = "steer"
@@ -127,6 +147,7 @@ type steerMapSpecs struct {
 	Locals       *ebpf.MapSpec `ebpf:"locals"`
 	NatServers   *ebpf.MapSpec `ebpf:"nat_servers"`
 	OwnAddresses *ebpf.MapSpec `ebpf:"own_addresses"`
+	Prefixes     *ebpf.MapSpec `ebpf:"prefixes"`
 	Services     *ebpf.MapSpec `ebpf:"services"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 }
@@ -165,6 +186,7 @@ type steerMaps struct {
 	Locals       *ebpf.Map `ebpf:"locals"`
 	NatServers   *ebpf.Map `ebpf:"nat_servers"`
 	OwnAddresses *ebpf.Map `ebpf:"own_addresses"`
+	Prefixes     *ebpf.Map `ebpf:"prefixes"`
 	Services     *ebpf.Map `ebpf:"services"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 }
@@ -177,6 +199,7 @@ func (m *steerMaps) Close() error {
 		m.Locals,
 		m.NatServers,
 		m.OwnAddresses,
+		m.Prefixes,
 		m.Services,
 		m.Sockets,
 	)

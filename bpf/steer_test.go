@@ -290,7 +290,7 @@ func difference(before, after map[string]uint64) string {
 func TestNamesOfCounters(t *testing.T) {
 	s := load(t, Options{})
 	want := []string{"pass_malformed", "pass_foreign_mac", "pass_other", "pass_fragment", "pass_icmp_error", "pass_extension",
-		"pass_own", "pass_no_socket", "pass_reentry", "redirect_service", "redirect_local", "redirect_nat"}
+		"pass_own", "pass_no_socket", "pass_reentry", "redirect_service", "redirect_local", "redirect_nat", "redirect_mark"}
 	if !slices.Equal(s.names, want) {
 		t.Errorf("counters are %q, want %q", s.names, want)
 	}

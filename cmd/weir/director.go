@@ -103,6 +103,11 @@ func (d *director) openControl(ctx context.Context) error {
 	d.store = control.NewStore(d.shared, d.conns, d.steer, d.reach, control.Options{
 		Locals: locals, Marks: d.config.marks, Sysctls: d.config.sysctls,
 	})
+	for _, r := range d.config.marks {
+		if err := d.steer.AddPrefix(r.Proto, r.Dst, r.Low, r.High); err != nil {
+			return fmt.Errorf("--mark '%s': %w", r, err)
+		}
+	}
 	return nil
 }
 

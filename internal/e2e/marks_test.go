@@ -15,9 +15,9 @@ func TestAMarkCoversAddressesPortsAndProtocols(t *testing.T) {
 	for _, vip := range marked {
 		d.Director.AddAddr(d.Front.Name, vip.String()+"/32")
 	}
-	flags := []string{"--mark", "1 any 192.0.2.120/31:7-80", "--rule", "-A -f 1 -s rr"}
+	flags := []string{"--local-address", lab.LIP.String(), "--mark", "1 any 192.0.2.120/31:7-80", "--rule", "-A -f 1 -s rr"}
 	for _, s := range d.Servers {
-		flags = append(flags, "--rule", "-a -f 1 -r "+s.IP.String()+" -m")
+		flags = append(flags, "--rule", "-a -f 1 -r "+s.IP.String()+" -F")
 	}
 	d.start(nil, flags...)
 	for _, vip := range marked {
