@@ -280,7 +280,7 @@ func superseded(t *Table, s *Server, c *conntrack.Conn, tcpFlags uint8) bool {
 
 func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn, s *Server) (int, reason.Reason) {
 	switch {
-	case s.Mode == lb.Local:
+	case s.Mode == lb.Local || c.Mode == lb.Local: // the latter: it was local when the connection began
 		return 0, reason.LocalServer
 	case s.Path == nil:
 		return 0, reason.ServerUnreachable
