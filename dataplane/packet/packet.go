@@ -72,10 +72,13 @@ func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
 		l3 += VLANLen
 	}
 	p.L3 = off + l3
-	if etherType != EtherIPv4 {
-		return reason.NotIP
+	switch etherType {
+	case EtherIPv4:
+		return p.parseIPv4(b[l3:])
+	case EtherIPv6:
+		return p.parseIPv6(b[l3:])
 	}
-	return p.parseIPv4(b[l3:])
+	return reason.NotIP
 }
 
 func (p *Packet) parseIPv4(b []byte) reason.Reason {
@@ -133,8 +136,34 @@ func (p *Packet) parseL4(b []byte) reason.Reason {
 // Ethernet returns the frame from its first byte up to the IP header: addresses, tags, EtherType.
 func (p *Packet) Ethernet() []byte { return p.Buf[p.Off:p.L3:p.L3] }
 
-// IP returns the packet from its IP header on.
+// Is6 reports whether the packet is IPv6.
+func (p *Packet) Is6() bool { return !p.Flow.Src.Is4() }
+
+// IP returns an IPv4 packet from its IP header on.
 func (p *Packet) IP() IPv4 { return IPv4(p.Buf[p.L3:p.End:p.End]) }
+
+// IP6 returns an IPv6 packet from its IP header on.
+func (p *Packet) IP6() IPv6 { return IPv6(p.Buf[p.L3:p.End:p.End]) }
+
+// Len returns the length of the IP packet.
+func (p *Packet) Len() int { return p.End - p.L3 }
+
+// TTL returns the TTL or hop limit.
+func (p *Packet) TTL() uint8 {
+	if p.Is6() {
+		return p.IP6().HopLimit()
+	}
+	return p.IP().TTL()
+}
+
+// DecrementTTL takes one off the TTL or hop limit, which must be above 0, as a router does (RFC 1812 5.3.1, RFC 8200 section 3).
+func (p *Packet) DecrementTTL() {
+	if p.Is6() {
+		p.Buf[p.L3+7]--
+		return
+	}
+	p.IP().DecrementTTL()
+}
 
 // L4Bytes returns the packet from its TCP or UDP header on.
 func (p *Packet) L4Bytes() []byte { return p.Buf[p.L4:p.End:p.End] }
