@@ -32,26 +32,22 @@ func (c *change) publish() error {
 }
 
 func (c *change) removeService(key lb.ServiceKey) {
+	keys := c.services[key].keys
 	for _, v := range c.services[key].servers {
 		c.removeServer(v)
 	}
 	delete(c.services, key)
 	c.edit.RemoveService(key)
-	c.retired[key] = true
+	c.retired[key] = keys
 }
 
 func (c *change) setService(config lb.Service) {
 	old := c.services[config.Key]
 	v := old
 	if v == nil {
-		v = &service{}
+		v = &service{keys: c.retired[config.Key]}
 		c.services[config.Key] = v
-		if c.retired[config.Key] {
-			delete(c.retired, config.Key) // its key is still in the redirect program
-		} else if config.Key.Mark == 0 {
-			key := config.Key
-			c.after = append(c.after, func() error { return c.steer.AddService(key.Proto, key.Addr, key.Port) })
-		}
+		delete(c.retired, config.Key)
 	}
 	sameScheduler := old != nil && v.config.Scheduler == config.Scheduler && slices.Equal(v.config.SchedFlags, config.SchedFlags)
 	if !sameScheduler {
@@ -63,7 +59,14 @@ func (c *change) setService(config lb.Service) {
 		// To a scheduler, a new service begins empty and a changed one with the servers it has (sched.Scheduler.Update).
 		v.append(v.list())
 	}
+	persistChanged := (v.config.Persist != 0) != (config.Persist != 0)
 	v.config = config
+	c.steerService(v)
+	if persistChanged {
+		for _, s := range v.servers {
+			c.compile(s) // for mappedPort
+		}
+	}
 	if c.setServers(v) {
 		v.append(v.list())
 	}
@@ -190,10 +193,36 @@ func (c *change) compile(s *server) {
 // whatever its server's says (ip_vs_core.c, ip_vs_sched_persist).
 func (c *change) mappedPort(s *server) uint16 {
 	v := c.services[s.key.service]
-	if v != nil && v.config.Persist != 0 && s.key.service.Port == 0 {
+	if v != nil && v.config.Persist != 0 && (s.key.service.Port == 0 || tiesFTP(&v.config)) {
 		return 0
 	}
 	return s.config.Port
+}
+
+// tiesFTP reports whether a client's other connections to the service's address may be data connections of its FTP session.
+func tiesFTP(c *lb.Service) bool {
+	return c.Persist != 0 && c.Key.Mark == 0 && c.Key.Proto == lb.TCP && c.Key.Port == dataplane.FTPControl
+}
+
+// steerService has the redirect program send what is for the service: its port, or for FTP any, as far as it does not already.
+func (c *change) steerService(v *service) {
+	key := v.config.Key
+	if key.Mark != 0 {
+		return // the mark's rules say what is redirected
+	}
+	wanted := []steerKey{{key.Proto, key.Addr, key.Port}}
+	if tiesFTP(&v.config) {
+		wanted = append(wanted, steerKey{key.Proto, key.Addr, 0})
+	}
+	for _, k := range wanted {
+		if slices.Contains(v.keys, k) {
+			continue
+		}
+		v.keys = append(v.keys, k)
+		if c.served[k]++; c.served[k] == 1 {
+			c.after = append(c.after, func() error { return c.steer.AddService(k.proto, k.addr, k.port) })
+		}
+	}
 }
 
 // unsteer takes back the server's claim on a key of the redirect program.

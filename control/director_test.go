@@ -35,7 +35,7 @@ type director struct {
 
 var (
 	clientSide = dataplane.Iface{Name: "client0", MAC: [6]byte(testpkt.DirectorMAC), MTU: 1500, Addr: lb.MustParseAddr("198.51.100.1")}
-	serverSide = dataplane.Iface{Name: "server0", MAC: [6]byte(testpkt.MAC(0x21)), MTU: 1500, Addr: lb.MustParseAddr("10.0.0.1")}
+	serverSide = dataplane.Iface{Name: "server0", MAC: [6]byte(testpkt.MAC(0x21)), MTU: 1500, Addr: lb.MustParseAddr("10.19.0.1")}
 )
 
 func newDirector(t *testing.T, workers int, rules ...string) *director {
@@ -429,6 +429,12 @@ func TestWhyAPacketStops(t *testing.T) {
 		if len(d.host.frames) != 1 {
 			t.Errorf("the host got %d frames", len(d.host.frames))
 		}
+		// The address moves to another host: what was the kernel's stays the kernel's, new connections go out.
+		moved := d.paths.local
+		d.paths.local = lb.Addr{}
+		d.store.PathChanged(moved)
+		d.stopped(testpkt.TCP(cip, vip, testpkt.ACK), reason.LocalServer)
+		d.client(testpkt.TCP(from(1), vip, testpkt.SYN))
 	})
 	t.Run("table full of established connections", func(t *testing.T) {
 		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, control.Options{}, web("-g", "10.0.0.2:80")...)

@@ -63,8 +63,10 @@ type Store struct {
 	byAddr map[lb.Addr]map[*server]bool
 	// steered counts who needs a key of the redirect program's map of NAT servers.
 	steered map[steerKey]int
-	// retired are services whose key the redirect program keeps until their last connection has ended.
-	retired map[lb.ServiceKey]bool
+	// served counts who needs a key of the redirect program's map of services.
+	served map[steerKey]int
+	// retired are the keys of removed services, which the redirect program keeps until their last connection has ended.
+	retired map[lb.ServiceKey][]steerKey
 	serial  uint64
 }
 
@@ -85,6 +87,7 @@ type service struct {
 	picker   *dataplane.Picker
 	servers  []*server // newest first, as IPVS walks them
 	versions []dataplane.Version
+	keys     []steerKey // its keys in the redirect program's map of services
 }
 
 type server struct {
@@ -110,7 +113,8 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 		lingering: map[serverKey]*server{},
 		byAddr:    map[lb.Addr]map[*server]bool{},
 		steered:   map[steerKey]int{},
-		retired:   map[lb.ServiceKey]bool{},
+		served:    map[steerKey]int{},
+		retired:   map[lb.ServiceKey][]steerKey{},
 	}
 }
 
@@ -172,6 +176,8 @@ func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 		return errors.New("IPv6 servers are not supported yet")
 	case v.Mode == lb.FULLNAT && len(s.opts.Locals) == 0:
 		return errors.New("FULLNAT (-F) needs a local address: give --local-address")
+	case (v.Mode == lb.NAT || v.Mode == lb.FULLNAT) && tiesFTP(c) && v.Port != c.Key.Port:
+		return fmt.Errorf("a persistent FTP service (port %d) keeps its clients' ports: the server's must be %[1]d too", c.Key.Port)
 	case v.Mode == lb.TUN && v.Tunnel.Type != lb.IPIP:
 		return fmt.Errorf("tunnel type %s is not supported yet: --tun-type ipip", v.Tunnel.Type)
 	}
@@ -249,10 +255,16 @@ func (s *Store) Reap() error {
 			delete(s.byAddr, v.config.Addr)
 		}
 	}
-	for key := range s.retired {
-		if !named[key] {
-			delete(s.retired, key)
-			errs = append(errs, s.steer.RemoveService(key.Proto, key.Addr, key.Port))
+	for key, keys := range s.retired {
+		if named[key] {
+			continue
+		}
+		delete(s.retired, key)
+		for _, k := range keys {
+			if s.served[k]--; s.served[k] == 0 {
+				delete(s.served, k)
+				errs = append(errs, s.steer.RemoveService(k.proto, k.addr, k.port))
+			}
 		}
 	}
 	s.shared.Publish(c.edit.Table())

@@ -22,7 +22,7 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	if w.shared.refusesOne() {
 		return 0, reason.DropPacket
 	}
-	ftpOther := s.Key.Mark == 0 && s.Key.Port == ftpControl && p.Flow.DstPort != ftpControl
+	ftpOther := s.Key.Mark == 0 && s.Key.Port == FTPControl && p.Flow.DstPort != FTPControl
 	if ftpOther && s.Persist == 0 {
 		return 0, reason.NoConnection // without persistence nothing says whose data connection it is (ip_vs_core.c, ip_vs_schedule)
 	}

@@ -11,7 +11,7 @@ import (
 // FTP's ports (include/net/ip_vs.h, FTPPORT and FTPDATA). The service on the control port gets its clients' TCP connections to the data
 // port and to unprivileged ones too, unless these have a service of their own; while it is persistent they go to the same server.
 const (
-	ftpControl   = 21
+	FTPControl   = 21
 	ftpData      = 20
 	unprivileged = 1024 // net.ipv4.ip_unprivileged_port_start's default
 )
@@ -44,7 +44,7 @@ func (w *Worker) openPersistent(t *Table, in *IfaceQueue, p *packet.Packet, s *S
 			ServerID: server.ID, Server: server.Addr, Mode: server.Mode,
 			Flags: conntrack.Template, Timeout: s.Persist,
 		}
-		if p.Flow.DstPort == s.Key.Port && s.Key.Port != ftpControl {
+		if p.Flow.DstPort == s.Key.Port && s.Key.Port != FTPControl {
 			w.conn.ServerPort = server.Port
 		}
 		var result conntrack.Result
@@ -65,7 +65,7 @@ func templateKey(s *Service, f *lb.Flow) lb.Flow {
 	switch {
 	case s.Key.Mark != 0:
 		key.Proto, key.Dst = 0, lb.AddrFrom4(s.Key.Mark)
-	case f.DstPort == s.Key.Port && s.Key.Port != ftpControl:
+	case f.DstPort == s.Key.Port && s.Key.Port != FTPControl:
 		key.DstPort = s.Key.Port
 	}
 	return key

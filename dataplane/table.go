@@ -80,7 +80,7 @@ func (t *Table) Service(f *lb.Flow) *Service {
 		return s
 	}
 	if f.Proto == lb.TCP && (f.DstPort == ftpData || f.DstPort >= unprivileged) {
-		key.Port = ftpControl
+		key.Port = FTPControl
 		if s := t.services[key]; s != nil {
 			return s
 		}
