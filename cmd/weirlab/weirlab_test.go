@@ -184,7 +184,7 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 		status int
 		want   string // part of what it says
 	}{
-		"nothing":                {nil, 2, "want one of: demo, up, down"},
+		"nothing":                {nil, 2, "want one of: demo, up, down, bench"},
 		"another command":        {[]string{"dance"}, 2, `"dance": want one of: demo, up, down`},
 		"another flag":           {[]string{"demo", "--fast"}, 2, "--fast"},
 		"no such weir":           {[]string{"demo", "--weir", "/nowhere/weir"}, 1, "/nowhere/weir is not weir"},

@@ -1,0 +1,88 @@
+package rig
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+)
+
+// String says what a load is, in the order of the table's head.
+func (l Load) String() string {
+	rate := "flood"
+	if l.Rate > 0 {
+		rate = fmt.Sprintf("%.2f Mpps", l.Rate/1e6)
+	}
+	arms := map[int]string{1: "one arm", 2: "two arms"}[l.Arms]
+	return fmt.Sprintf("%s, %s, %s, %s flows, %d B, %s", l.Layout, l.Mode, arms, count(l.Flows), l.Size, rate)
+}
+
+// count writes 1000000 as 1,000,000.
+func count(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Print writes a table for each load: medians, and what each candidate forwards beside the first one.
+func (r *Report) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, Linux %s, %s; medians of %d runs\n", r.Machine, r.Kernel, r.Begin.UTC().Format("2006-01-02 15:04 UTC"), r.Runs)
+	var t *tabwriter.Writer
+	var first *Series
+	for _, s := range r.Series {
+		if len(s.Samples) == 0 {
+			continue
+		}
+		if first == nil || s.Load != first.Load {
+			if t != nil {
+				t.Flush()
+			}
+			first = s
+			fmt.Fprintf(w, "\n%s\n", s.Load)
+			t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+			fmt.Fprintln(t, "\toffered Mpps\tforwarded Mpps\tlow - high\tloss\tCPU ns/packet\tof its threads\tratio\tloadavg\t")
+		}
+		low, high := s.Samples[0].Mpps(), s.Samples[0].Mpps()
+		for _, m := range s.Samples {
+			low, high = min(low, m.Mpps()), max(high, m.Mpps())
+		}
+		mpps := s.Median(Sample.Mpps)
+		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f - %.3f\t%.2f %%\t%.0f\t%.0f\t%.2f\t%.1f\t\n", s.Candidate, s.Median(Sample.OfferedMpps), mpps, low, high,
+			100*s.Median(Sample.Loss), s.Median(Sample.CPUNanos), s.Median(Sample.OwnNanos), mpps/first.Median(Sample.Mpps),
+			s.Median(func(m Sample) float64 { return m.Load }))
+	}
+	if t != nil {
+		t.Flush()
+	}
+}
+
+// JSON writes the report with every sample.
+func (r *Report) JSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// machine returns what a figure depends on.
+func machine() (cpu, kernel string) {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	cpu = "unknown CPU"
+	for line := range strings.Lines(string(b)) {
+		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+			cpu = strings.TrimSpace(value)
+			break
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return fmt.Sprintf("%s, %d CPUs", cpu, runtime.NumCPU()), kernel
+}

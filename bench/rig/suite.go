@@ -1,0 +1,88 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Suite is a comparison: every candidate under every load, taking turns, so that what the machine is busy with hits all alike.
+type Suite struct {
+	Candidates []Candidate
+	Loads      []Load
+	Runs       int
+}
+
+// Series are the samples of one candidate under one load.
+type Series struct {
+	Candidate string   `json:"candidate"`
+	Load      Load     `json:"load"`
+	Samples   []Sample `json:"samples"`
+}
+
+// Median returns the middle of a figure over the samples.
+func (s *Series) Median(figure func(Sample) float64) float64 {
+	var all []float64
+	for _, sample := range s.Samples {
+		all = append(all, figure(sample))
+	}
+	return median(all)
+}
+
+func median(all []float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	if n := len(all); n%2 == 0 {
+		return (all[n/2-1] + all[n/2]) / 2
+	}
+	return all[len(all)/2]
+}
+
+// Report is what a suite measured, and where.
+type Report struct {
+	Machine string    `json:"machine"`
+	Kernel  string    `json:"kernel"`
+	Begin   time.Time `json:"begin"`
+	Took    float64   `json:"took_s"`
+	Runs    int       `json:"runs"`
+	Series  []*Series `json:"series"`
+}
+
+// Run makes all trials and tells progress about each. When ctx ends, it returns what there is, with the error.
+func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error) {
+	r := &Report{Begin: time.Now(), Runs: s.Runs}
+	r.Machine, r.Kernel = machine()
+	defer func() { r.Took = time.Since(r.Begin).Seconds() }()
+	type place struct {
+		Candidate
+		*Series
+	}
+	var all []place
+	for _, load := range s.Loads {
+		for _, c := range s.Candidates {
+			if slices.Contains(c.Modes, load.Mode) {
+				series := &Series{Candidate: c.Name, Load: load}
+				all, r.Series = append(all, place{c, series}), append(r.Series, series)
+			}
+		}
+	}
+	for run := range s.Runs {
+		for i, p := range all {
+			done := run*len(all) + i
+			left := "?"
+			if done > 0 {
+				left = (time.Since(r.Begin) / time.Duration(done) * time.Duration(s.Runs*len(all)-done)).Round(time.Second).String()
+			}
+			progress(fmt.Sprintf("run %d of %d: %s, %s (%s left)", run+1, s.Runs, p.Series.Load, p.Name, left))
+			sample, err := Trial(ctx, p.Candidate, p.Series.Load)
+			if err != nil {
+				return r, err
+			}
+			p.Samples = append(p.Samples, sample)
+		}
+	}
+	return r, nil
+}

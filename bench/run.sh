@@ -1,0 +1,16 @@
+#!/bin/bash
+# The benchmarks, called by `make bench`: the worker in memory, then the whole director on AF_XDP beside its peers (root). What it prints
+# belongs into bench/RESULTS.md. Arguments go to `weirlab bench`: --quick takes seconds, --json keeps every sample.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+GO=${GO:-go}
+benchtime=500ms
+for a in "$@"; do
+	if [ "$a" = --quick ]; then benchtime=50ms; fi
+done
+
+$GO build -trimpath -o bin/ ./bench/bare
+echo "In memory: go test ./bench -bench . -benchtime $benchtime" >&2
+$GO test ./bench -run '^$' -bench . -benchtime "$benchtime" | grep -E '^(cpu|Benchmark)' >&2
+exec bin/weirlab bench "$@"
