@@ -33,7 +33,8 @@ type Shared struct {
 	refuseEvery atomic.Uint32
 	refuseCount atomic.Uint32 // counts new connections while there is a rate
 
-	meters metered
+	meters  metered
+	turning turning
 }
 
 // NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per
@@ -126,6 +127,7 @@ type Worker struct {
 	meters meters
 	count  Counters
 	public shared
+	turns  turns
 }
 
 // NewWorker returns worker number index of workers, on queues that are its alone. The host path may be nil: then what would
@@ -134,6 +136,7 @@ func NewWorker(s *Shared, index, workers int, queues []IfaceQueue, host Host) *W
 	w := &Worker{shared: s, queues: queues, host: host, sweeper: s.conns.Sweeper(index, workers)}
 	w.meters.changed = make([]uint32, 0, BatchSize*len(queues))
 	s.join(&w.meters)
+	s.turning.join(&w.turns)
 	for _, q := range queues {
 		for len(w.out) <= q.Iface {
 			w.out = append(w.out, nil)
@@ -151,6 +154,7 @@ func (w *Worker) Counters() Counters { return w.public.read() }
 // Turn serves every queue once and does a bounded piece of housekeeping. It returns how many packets it took, and whether the
 // housekeeping of this second is done: only then may the worker sleep.
 func (w *Worker) Turn() (taken int, done bool) {
+	w.turns.begin()
 	t := w.shared.table.Load()
 	w.now = w.shared.clock()
 	for i := range w.queues {
@@ -173,6 +177,7 @@ func (w *Worker) Turn() (taken int, done bool) {
 	w.count.Expired += uint64(ended)
 	w.meters.show()
 	w.public.show(&w.count)
+	w.turns.end()
 	return taken, done
 }
 
