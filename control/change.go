@@ -81,7 +81,7 @@ func persistLen(c lb.Service) int {
 	if c.PersistLen != 0 {
 		return c.PersistLen
 	}
-	if c.Key.Is6 || c.Key.Addr.IsValid() && !c.Key.Addr.Is4() {
+	if is6(c.Key) {
 		return 128
 	}
 	return 32
@@ -184,7 +184,7 @@ func (c *change) compile(s *server) {
 		}
 	}
 	c.edit.SetServer(&dataplane.Server{
-		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: c.mappedPort(s), Load: s.load, Weight: s.config.Weight, Path: path,
+		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: c.mappedPort(s), Load: s.load, Tunnel: s.config.Tunnel, Weight: s.config.Weight, Path: path,
 		Removed: c.lingering[s.key] == s,
 	})
 }

@@ -44,6 +44,9 @@ type Options struct {
 	Locals  []lb.Addr     // FULLNAT's local addresses
 	Marks   []lb.MarkRule // which packets get which firewall mark
 	Sysctls lb.Sysctls    // IPVS's settings; the zero value is not the default: lb.DefaultSysctls is
+	// TunnelSources are blocks, one of each family at most, that TUN's outer headers take their source from, by the flow; none: the
+	// address that the kernel would send from.
+	TunnelSources []lb.Prefix
 }
 
 // Store is safe for concurrent use.
@@ -106,6 +109,7 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 	edit := shared.Table().Edit()
 	edit.SetMarks(o.Marks)
 	edit.SetSysctls(o.Sysctls)
+	edit.SetTunnelSources(o.TunnelSources)
 	shared.Publish(edit.Table())
 	return &Store{
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
@@ -143,16 +147,9 @@ func (s *Store) Check(services []lb.Service) error {
 		seen[c.Key] = true
 		switch {
 		case c.Key.Mark != 0:
-			if !slices.ContainsFunc(s.opts.Marks, func(r lb.MarkRule) bool { return r.Mark == c.Key.Mark }) {
-				refuse("no rule gives packets this mark: --mark '%d PROTO DST[/LEN][:PORTS]'", c.Key.Mark)
+			if !slices.ContainsFunc(s.opts.Marks, func(r lb.MarkRule) bool { return r.Mark == c.Key.Mark && r.Dst.Addr.Is4() != c.Key.Is6 }) {
+				refuse("no rule gives packets of its IP version this mark: --mark '%d PROTO DST[/LEN][:PORTS]'", c.Key.Mark)
 			}
-			if c.Key.Is6 {
-				refuse("IPv6 services are not supported yet")
-				continue
-			}
-		case !c.Key.Addr.Is4():
-			refuse("IPv6 services are not supported yet")
-			continue
 		case c.Key.Proto != lb.TCP && c.Key.Proto != lb.UDP:
 			refuse("the protocol must be TCP or UDP")
 		}
@@ -172,17 +169,18 @@ func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 	switch {
 	case c.OnePacket && v.Mode == lb.FULLNAT:
 		return errors.New("one-packet scheduling (-o) keeps no connection, and FULLNAT (-F) needs one for its local port")
-	case !v.Addr.Is4():
-		return errors.New("IPv6 servers are not supported yet")
-	case v.Mode == lb.FULLNAT && len(s.opts.Locals) == 0:
-		return errors.New("FULLNAT (-F) needs a local address: give --local-address")
+	case v.Mode != lb.TUN && v.Addr.Is4() == is6(c.Key):
+		return fmt.Errorf("%s keeps a packet's IP version, and the service's is another one: only a tunnel (-i) may change it", v.Mode)
+	case v.Mode == lb.FULLNAT && !slices.ContainsFunc(s.opts.Locals, func(l lb.Addr) bool { return l.Is4() == v.Addr.Is4() }):
+		return errors.New("FULLNAT (-F) needs a local address of the server's IP version: give --local-address")
 	case (v.Mode == lb.NAT || v.Mode == lb.FULLNAT) && tiesFTP(c) && v.Port != c.Key.Port:
 		return fmt.Errorf("a persistent FTP service (port %d) keeps its clients' ports: the server's must be %[1]d too", c.Key.Port)
-	case v.Mode == lb.TUN && v.Tunnel.Type != lb.IPIP:
-		return fmt.Errorf("tunnel type %s is not supported yet: --tun-type ipip", v.Tunnel.Type)
 	}
 	return s.paths.Check(v.Addr)
 }
+
+// is6 reports whether a service's packets are IPv6.
+func is6(k lb.ServiceKey) bool { return k.Is6 || k.Mark == 0 && !k.Addr.Is4() }
 
 // Apply makes services the configuration: what is new is added, what is gone removed, what differs edited, and nothing else
 // is touched. It is checked whole first: with an error from Check nothing has changed. An error of the redirect program's

@@ -17,6 +17,8 @@ type Table struct {
 	nat      map[lb.ServiceKey]int // NAT servers by protocol, address and port: how many services have them
 	sysctls  lb.Sysctls
 	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
+
+	tunnelSources [2]lb.Prefix // IPv4's and IPv6's: where outer sources are taken from; zero: the path's own is used
 }
 
 // Iface is one of the director's interfaces.
@@ -24,8 +26,9 @@ type Iface struct {
 	Name    string
 	Ifindex int
 	MAC     [6]byte
-	MTU     int     // bytes of IP packet
-	Addr    lb.Addr // its first IPv4 address: the sender of ICMP errors about answers; zero if it has none
+	MTU     int // bytes of IP packet
+	// Addr and Addr6 are its first IPv4 and IPv6 address, the senders of ICMP errors about answers; zero if it has none.
+	Addr, Addr6 lb.Addr
 }
 
 // Service is a virtual service as workers see it. Immutable; an edit makes a new one with the same Picker.
@@ -48,6 +51,7 @@ type Server struct {
 	Port uint16 // 0: the client's own destination port is kept
 	Load *lb.Load
 
+	Tunnel lb.Tunnel // TUN
 	Weight int32
 	// Path leads to the server; nil while it cannot be reached.
 	Path *forward.Path
@@ -184,6 +188,14 @@ func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) {
 	key := lb.ServiceKey{Addr: addr, Port: port, Proto: proto}
 	if e.table.nat[key] += n; e.table.nat[key] == 0 {
 		delete(e.table.nat, key)
+	}
+}
+
+// SetTunnelSources has outer headers of TUN take their source, by the flow, out of one block of each family at most.
+func (e *Edit) SetTunnelSources(blocks []lb.Prefix) {
+	e.table.tunnelSources = [2]lb.Prefix{}
+	for _, b := range blocks {
+		e.table.tunnelSources[family(b.Addr)] = b
 	}
 }
 

@@ -252,7 +252,7 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 				return 0, reason.ServerRemoved
 			}
 			conns.Packet(ref, c, dir, p.TCPFlags, w.now)
-			return w.toServer(in, p, ref, c, s)
+			return w.toServer(t, in, p, ref, c, s)
 		}
 		w.replaced = ref
 	}
@@ -264,7 +264,7 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 	if why != reason.None {
 		return 0, why
 	}
-	return w.toServer(in, p, ref, c, t.Server(c.ServerID))
+	return w.toServer(t, in, p, ref, c, t.Server(c.ServerID))
 }
 
 // superseded reports whether the packet of connection c, to server s, ends c and is to be looked at as if it had none: a SYN on
@@ -283,7 +283,7 @@ func superseded(t *Table, s *Server, c *conntrack.Conn, tcpFlags uint8) bool {
 	return false
 }
 
-func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn, s *Server) (int, reason.Reason) {
+func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn, s *Server) (int, reason.Reason) {
 	switch {
 	case s.Mode == lb.Local || c.Mode == lb.Local: // the latter: it was local when the connection began
 		return 0, reason.LocalServer
@@ -299,8 +299,9 @@ func (w *Worker) toServer(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c
 		w.hop.To = packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
 		w.follow(in, p, ref, c)
 	case lb.TUN:
-		w.tunnelID++
-		w.hop.Server, w.hop.ID = s.Addr, w.tunnelID
+		if why := w.wrap(t, p, s); why != reason.None {
+			return 0, why
+		}
 	}
 	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToServer(p, &w.hop)
@@ -392,13 +393,10 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	case reason.NoServer, reason.StrayAnswer:
 		message = forward.PortUnreachable // for TCP as well: ip_vs_leave sends no RST
 	case reason.TooBig:
-		if !p.IP().DontFragment() {
+		if !p.Is6() && !p.IP().DontFragment() {
 			return false
 		}
-		message, mtu = forward.FragNeeded, w.hop.Path.MTU
-		if w.hop.Server.IsValid() {
-			mtu -= packet.IPv4MinLen // the outer header's share
-		}
+		message, mtu = forward.FragNeeded, w.hop.Path.MTU-w.hop.Overhead()
 	default:
 		return false
 	}
@@ -412,7 +410,9 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
 	source := p.Flow.Dst
 	if why == reason.StrayAnswer || w.conn.ServerID != 0 && source != w.conn.Virtual {
-		source = t.ifaces[in.Iface].Addr
+		if source = t.ifaces[in.Iface].Addr; p.Is6() {
+			source = t.ifaces[in.Iface].Addr6
+		}
 	}
-	return source.Is4() && forward.Answer(p, message, source.V4(), mtu)
+	return forward.Answer(p, message, source, mtu)
 }

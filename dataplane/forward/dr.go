@@ -13,7 +13,7 @@ func (dr) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 	if r := admit(p, h.Path, 0); r != reason.None {
 		return r
 	}
-	p.IP().DecrementTTL()
+	p.DecrementTTL()
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }

@@ -16,7 +16,7 @@ type Path struct {
 	Iface  int     // index into the director's interfaces
 	DstMAC [6]byte // the next hop's
 	SrcMAC [6]byte // the interface's own
-	Source lb.Addr // TUN: the outer source, the address the kernel would use
+	Source lb.Addr // the address the kernel would send from
 	MTU    int     // bytes of IP packet that fit
 }
 
@@ -25,8 +25,12 @@ type Path struct {
 type Hop struct {
 	Path   *Path
 	To     packet.Endpoints // NAT, FULLNAT: what to write
-	Server lb.Addr          // TUN: the outer destination
-	ID     uint16           // TUN: outer identification, for packets that may be fragmented on their way
+
+	// TUN; all zero in the other modes.
+	Source, Server lb.Addr   // of the outer header, both of one family
+	Tunnel         lb.Tunnel // what is between the outer header and the packet
+	ID             uint16    // outer identification, for packets that may be fragmented on their way
+	Entropy        uint32    // GUE: a number that is the flow's own
 }
 
 // Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.
@@ -42,10 +46,10 @@ var Modes = [...]Mode{lb.DR: dr{}, lb.NAT: nat{}, lb.FULLNAT: nat{}, lb.TUN: tun
 
 // admit refuses what a router refuses: a TTL that ends here (RFC 1812 5.3.1), a packet that does not fit the path.
 func admit(p *packet.Packet, path *Path, overhead int) reason.Reason {
-	if p.IP().TTL() <= 1 {
+	if p.TTL() <= 1 {
 		return reason.TTLExceeded
 	}
-	if p.End-p.L3+overhead > path.MTU {
+	if p.Len()+overhead > path.MTU {
 		return reason.TooBig
 	}
 	return reason.None

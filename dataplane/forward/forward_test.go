@@ -69,8 +69,8 @@ func TestModes(t *testing.T) {
 			"FULLNAT writes local and server":       {lb.FULLNAT, false, build(client, virtual), forward.Hop{To: ends(local, server)}, local, server},
 			"FULLNAT writes service and client":     {lb.FULLNAT, true, build(server, local), forward.Hop{To: ends(virtual, client)}, virtual, client},
 			"NAT keeps a port that is not mapped":   {lb.NAT, false, build(client, virtual), forward.Hop{To: packet.Endpoints{Dst: lb.AddrFrom(server.Addr())}}, client, netip.AddrPortFrom(server.Addr(), 80)},
-			"TUN wraps it for the server":           {lb.TUN, false, build(client, virtual), forward.Hop{Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
-			"TUN wraps a tagged frame, tag outside": {lb.TUN, false, build(client, virtual).VLAN(5), forward.Hop{Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
+			"TUN wraps it for the server":           {lb.TUN, false, build(client, virtual), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
+			"TUN wraps a tagged frame, tag outside": {lb.TUN, false, build(client, virtual).VLAN(5), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
 		} {
 			t.Run(proto+"/"+name, func(t *testing.T) {
 				p := parsed(t, c.in.Bytes())
@@ -126,7 +126,11 @@ func TestWhatMayNotGoOnStaysAsItWas(t *testing.T) {
 		} {
 			p := parsed(t, c.in.Bytes())
 			before := bytes.Clone(p.Buf)
-			got := forward.Modes[mode].ToServer(p, &forward.Hop{Path: path(), To: ends(local, server), Server: lb.AddrFrom(server.Addr())})
+			hop := forward.Hop{Path: path(), To: ends(local, server)}
+			if mode == lb.TUN {
+				hop.Source, hop.Server = lb.AddrFrom(dip), lb.AddrFrom(server.Addr())
+			}
+			got := forward.Modes[mode].ToServer(p, &hop)
 			if got != c.want {
 				t.Errorf("%s, %s: %s, want %s", mode, name, got, c.want)
 			}
@@ -144,7 +148,7 @@ func TestAnswer(t *testing.T) {
 				frame := testpkt.UDP(client, virtual).Size(size).VLAN(vlans...).Bytes()
 				p := parsed(t, frame)
 				original := bytes.Clone(p.IP())
-				if !forward.Answer(p, forward.FragNeeded, lb.AddrFrom(virtual.Addr()).V4(), 1480) {
+				if !forward.Answer(p, forward.FragNeeded, lb.AddrFrom(virtual.Addr()), 1480) {
 					t.Fatal("no answer")
 				}
 				v := testpkt.Decode(t, out(p)).MustHold(t)
@@ -174,7 +178,7 @@ func TestNoAnswerGoesToManyHosts(t *testing.T) {
 	} {
 		p := parsed(t, in.Bytes())
 		before := bytes.Clone(p.Buf)
-		if forward.Answer(p, forward.PortUnreachable, lb.AddrFrom(virtual.Addr()).V4(), 0) {
+		if forward.Answer(p, forward.PortUnreachable, lb.AddrFrom(virtual.Addr()), 0) {
 			t.Errorf("%s was answered", name)
 		}
 		if !bytes.Equal(p.Buf, before) {
@@ -186,9 +190,12 @@ func TestNoAnswerGoesToManyHosts(t *testing.T) {
 func TestModesDoNotAllocate(t *testing.T) {
 	frame := testpkt.UDP(client, virtual).Size(60).Bytes()
 	buf := append(make([]byte, 256), frame...)
-	hop := forward.Hop{Path: path(), To: ends(local, server), Server: lb.AddrFrom(server.Addr())}
+	hop := forward.Hop{Path: path(), To: ends(local, server)}
 	var p packet.Packet
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
+		if mode == lb.TUN {
+			hop.Source, hop.Server = lb.AddrFrom(dip), lb.AddrFrom(server.Addr())
+		}
 		if n := testing.AllocsPerRun(100, func() {
 			copy(buf[256:], frame)
 			p.Parse(buf, 256, len(buf))
@@ -202,9 +209,12 @@ func TestModesDoNotAllocate(t *testing.T) {
 func BenchmarkModes(b *testing.B) {
 	frame := testpkt.UDP(client, virtual).Size(60).Bytes()
 	buf := append(make([]byte, 256), frame...)
-	hop := forward.Hop{Path: path(), To: ends(local, server), Server: lb.AddrFrom(server.Addr())}
+	hop := forward.Hop{Path: path(), To: ends(local, server)}
 	var p packet.Packet
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
+		if mode == lb.TUN {
+			hop.Source, hop.Server = lb.AddrFrom(dip), lb.AddrFrom(server.Addr())
+		}
 		b.Run(mode.String(), func(b *testing.B) {
 			for b.Loop() {
 				copy(buf[256:], frame)

@@ -16,8 +16,8 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	if r := admit(p, h.Path, 0); r != reason.None {
 		return r
 	}
-	p.IP().DecrementTTL()
-	p.TranslateIPv4(h.To)
+	p.DecrementTTL()
+	p.Translate(h.To)
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }

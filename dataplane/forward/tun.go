@@ -1,44 +1,155 @@
 package forward
 
 import (
+	"encoding/binary"
+
 	"weir/dataplane/packet"
 	"weir/dataplane/reason"
+	"weir/lb"
 )
 
-// protoIPIP is IPv4 in IPv4 (RFC 2003).
-const protoIPIP = 4
+// Protocol numbers of the tunnels (IANA "protocol-numbers").
+const (
+	protoIPIP = 4  // an IPv4 packet inside: RFC 2003, RFC 2473
+	protoIPv6 = 41 // an IPv6 packet inside: RFC 4213, RFC 2473
+	protoGRE  = 47
+)
 
-// tun is tunnelling: the client's packet, its TTL apart, travels inside another one to the server (RFC 2003). TOS is copied
-// outwards with its ECN bits (RFC 6040, normal mode) and so is DF, so that the sender's path MTU discovery sees the tunnel.
-// The outer TTL is the inner one after its decrement, as IPVS does.
+// Lengths of what stands between the outer IP header and the inner packet.
+const (
+	gueLen     = packet.UDPLen + 4
+	greLen     = 4
+	greCsumLen = 8
+)
+
+// tun is tunnelling: the client's packet, its TTL apart, travels inside another one to the server. Both may be of either family.
+//
+// TOS or traffic class is copied outwards with its ECN bits (RFC 6040, normal mode). So is DF from IPv4 to IPv4, so that the sender's
+// path MTU discovery sees the tunnel; around IPv6 it is clear (RFC 4213 section 3.2). The outer TTL is the inner one after
+// its decrement and an outer IPv6 flow label is 0, as in IPVS (ip_vs_xmit.c, ip_vs_tunnel_xmit and ip_vs_tunnel_xmit_v6).
 type tun struct{}
 
 func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
-	if r := admit(p, h.Path, packet.IPv4MinLen); r != reason.None {
+	overhead := h.Overhead()
+	if r := admit(p, h.Path, overhead); r != reason.None {
 		return r
 	}
-	inner := p.IP()
-	inner.DecrementTTL()
+	p.DecrementTTL()
+	inside, df := uint8(protoIPIP), false
+	var tos uint8
+	if p.Is6() {
+		inside, tos = protoIPv6, p.IP6().TrafficClass()
+	} else {
+		tos, df = p.IP().TOS(), p.IP().DontFragment()
+	}
+	ttl := p.TTL()
 
-	// The Ethernet header moves into the headroom; the outer header takes its place.
+	// The Ethernet header moves into the headroom; the outer headers take its place.
 	ether := p.L3 - p.Off
-	off := p.Off - packet.IPv4MinLen
+	off := p.Off - overhead
 	copy(p.Buf[off:off+ether], p.Buf[p.Off:p.L3])
 	l3 := off + ether
-	packet.PutIPv4(p.Buf[l3:], packet.IPv4Fields{
-		TOS:      inner.TOS(),
-		TTL:      inner.TTL(),
-		Protocol: protoIPIP,
-		TotalLen: uint16(packet.IPv4MinLen + len(inner)),
-		ID:       h.ID,
-		DF:       inner.DontFragment(),
-		Src:      h.Path.Source.V4(),
-		Dst:      h.Server.V4(),
-	})
-	p.Off, p.L4, p.L3 = off, l3+packet.IPv4MinLen, l3
+	outer := p.Buf[l3:p.End:p.End]
+	etherType := p.Buf[l3-2 : l3]
+	if h.Server.Is4() {
+		binary.BigEndian.PutUint16(etherType, packet.EtherIPv4)
+		packet.PutIPv4(outer, packet.IPv4Fields{
+			TOS: tos, TTL: ttl, Protocol: outerProto(h, inside), TotalLen: uint16(len(outer)), ID: h.ID, DF: df,
+			Src: h.Source.V4(), Dst: h.Server.V4(),
+		})
+		p.L4 = l3 + packet.IPv4MinLen
+	} else {
+		binary.BigEndian.PutUint16(etherType, packet.EtherIPv6)
+		packet.PutIPv6(outer, packet.IPv6Fields{
+			TrafficClass: tos, HopLimit: ttl, NextHeader: outerProto(h, inside), PayloadLen: uint16(len(outer) - packet.IPv6Len),
+			Src: h.Source, Dst: h.Server,
+		})
+		p.L4 = l3 + packet.IPv6Len
+	}
+	switch h.Tunnel.Type {
+	case lb.GUE:
+		putGUE(p.Buf[p.L4:p.End:p.End], h, inside)
+	case lb.GRE:
+		putGRE(p.Buf[p.L4:p.End:p.End], h, inside)
+	}
+	p.Off, p.L3 = off, l3
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }
 
 // ToClient is never reached by a connection of this mode: none has a reverse key.
 func (tun) ToClient(*packet.Packet, *Hop) reason.Reason { return reason.NoConnection }
+
+// Overhead returns how many bytes the mode adds to a packet: the outer headers of TUN.
+func (h *Hop) Overhead() int {
+	if !h.Server.IsValid() {
+		return 0
+	}
+	n := packet.IPv6Len
+	if h.Server.Is4() {
+		n = packet.IPv4MinLen
+	}
+	switch h.Tunnel.Type {
+	case lb.GUE:
+		n += gueLen
+	case lb.GRE:
+		if n += greLen; h.Tunnel.Csum {
+			n += greCsumLen - greLen
+		}
+	}
+	return n
+}
+
+// outerProto returns what the outer IP header says follows it.
+func outerProto(h *Hop, inside uint8) uint8 {
+	switch h.Tunnel.Type {
+	case lb.GUE:
+		return uint8(lb.UDP)
+	case lb.GRE:
+		return protoGRE
+	}
+	return inside
+}
+
+// putGUE writes a UDP header and a GUE header of variant 0 without options (draft-ietf-intarea-gue section 3.1).
+//
+//	| 0 |C|  Hlen   |  Proto/ctype  |             Flags             |
+//
+// The source port says which flow it is, so that the server's network card spreads flows over its queues (section 5.11).
+// Without a checksum the UDP one is zero, over IPv6 too (RFC 6935). Remote checksum offload, IPVS's third choice, applies there to
+// packets whose checksum is yet to be computed; one from the wire gets a plain UDP checksum instead (ip_vs_xmit.c, ip_vs_gue_encap).
+func putGUE(b []byte, h *Hop, inside uint8) {
+	binary.BigEndian.PutUint16(b[0:2], guePort(h.Entropy))
+	binary.BigEndian.PutUint16(b[2:4], h.Tunnel.Port)
+	binary.BigEndian.PutUint16(b[4:6], uint16(len(b)))
+	b[6], b[7] = 0, 0
+	b[8], b[9], b[10], b[11] = 0, inside, 0, 0
+	if h.Tunnel.Csum || h.Tunnel.Remcs {
+		c := packet.Pseudo(h.Source, h.Server, uint8(lb.UDP), b)
+		if c == 0 {
+			c = 0xffff // RFC 768: zero would say there is none
+		}
+		binary.BigEndian.PutUint16(b[6:8], c)
+	}
+}
+
+// guePort maps a flow to the dynamic ports, 49152 to 65535 (RFC 6335 section 6).
+func guePort(entropy uint32) uint16 { return 0xc000 | uint16(entropy&0x3fff) }
+
+// putGRE writes a GRE header without key or sequence number (RFC 2784 section 2).
+//
+//	|C|       Reserved0       | Ver |         Protocol Type         |
+//	|      Checksum (optional)      |       Reserved1 (optional)    |
+func putGRE(b []byte, h *Hop, inside uint8) {
+	b[0], b[1] = 0, 0
+	etherType := uint16(packet.EtherIPv4)
+	if inside == protoIPv6 {
+		etherType = packet.EtherIPv6
+	}
+	binary.BigEndian.PutUint16(b[2:4], etherType)
+	if h.Tunnel.Csum {
+		b[0] = 0x80
+		clear(b[4:8])
+		binary.BigEndian.PutUint16(b[4:6], packet.Checksum(b))
+	}
+}
