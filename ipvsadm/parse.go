@@ -34,16 +34,25 @@ func Parse(args []string) (Command, error) {
 // A mark may be negative as -S prints those from 2^31 on (ipvsadm then cannot read it). The error is an *Error.
 func ParseLine(line string) (Command, error) { return parseLine(line, etcServices()) }
 
+// ParseWords is ParseLine for a line that has been cut into words.
+func ParseWords(words []string) (Command, error) { return parse(words, math.MinInt32, etcServices()) }
+
+// Words cuts a line where ParseLine does.
+func Words(line string) []string {
+	words := split(line)
+	if len(words) > 0 && words[0] == "ipvsadm" {
+		words = words[1:]
+	}
+	return words
+}
+
 // split returns the words of a line.
 func split(line string) []string { return strings.FieldsFunc(line, isSpace) }
 
 func isSpace(c rune) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 func parseLine(line string, names *serviceNames) (Command, error) {
-	args := split(line)
-	if len(args) > 0 && args[0] == "ipvsadm" {
-		args = args[1:]
-	}
+	args := Words(line)
 	if len(args) == 0 {
 		return Command{}, noCommand("the line is empty")
 	}

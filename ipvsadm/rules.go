@@ -82,45 +82,38 @@ func (r *Rules) Apply(c Command) error {
 	return r.apply(c)
 }
 
-// apply is Apply for everything that ipvsadm can do.
-func (r *Rules) apply(c Command) error {
+// Check returns the error that Apply would, and changes nothing.
+func (r *Rules) Check(c Command) error {
+	if err := c.Unsupported(); err != nil {
+		return err
+	}
+	return r.check(c)
+}
+
+// check is Check for everything that ipvsadm can do.
+func (r *Rules) check(c Command) error {
 	s := r.byKey[c.Service.Key]
 	switch c.Op {
 	case OpAddService:
 		if s != nil {
 			return refuse(c, "Service already exists", "")
 		}
-		if err := checkModules(c); err != nil {
-			return err
-		}
-		r.add(c.Service)
+		return checkModules(c)
 	case OpEditService:
 		if s == nil {
 			return refuse(c, "No such service", "")
 		}
-		if err := checkModules(c); err != nil {
-			return err
-		}
-		s = r.own(s)
-		servers := s.Servers
-		s.Service = c.Service
-		s.Servers = servers
+		return checkModules(c)
 	case OpDeleteService:
 		if s == nil {
 			return refuse(c, "No such service", "")
 		}
-		delete(r.byKey, s.Key)
-		i := slices.Index(r.list, s)
-		r.list = slices.Delete(r.list, i, i+1)
-	case OpFlush:
-		r.list, r.byKey = nil, nil
 	case OpAddServer, OpEditServer, OpDeleteServer:
 		if s == nil {
 			return refuse(c, "Service not defined", "")
 		}
-		return r.applyServer(c, s)
-	case OpSetTimeouts:
-		r.set.update(c.Timeouts)
+		return checkServer(c, s)
+	case OpFlush, OpSetTimeouts:
 	case OpZero:
 		if c.HasService && s == nil {
 			return refuse(c, "No such service", "")
@@ -131,32 +124,75 @@ func (r *Rules) apply(c Command) error {
 	return nil
 }
 
-// applyServer does -a, -e and -d, with the kernel's checks in the kernel's order (ip_vs_ctl.c: ip_vs_add_dest, ip_vs_edit_dest).
-func (r *Rules) applyServer(c Command, s *service) error {
+// checkServer is for -a, -e and -d: the kernel's checks in the kernel's order (ip_vs_ctl.c: ip_vs_add_dest, ip_vs_edit_dest).
+func checkServer(c Command, s *service) error {
 	if c.Op != OpDeleteServer && c.Server.Lower > c.Server.Upper {
 		return refuse(c, "Numerical result out of range",
 			fmt.Sprintf("-y %d is above -x %d; -y must be at most -x, and 0 without it", c.Server.Lower, c.Server.Upper))
 	}
-	i := slices.IndexFunc(s.Servers, func(x lb.Server) bool { return x.Addr == c.Server.Addr && x.Port == c.Server.Port })
+	there := s.index(c.Server) >= 0
 	switch {
-	case c.Op == OpAddServer && i >= 0:
+	case c.Op == OpAddServer && there:
 		return refuse(c, "Destination already exists", "the server exists already; -e changes it")
 	case c.Op == OpAddServer && !isUnicast(c.Server.Addr):
 		return refuse(c, "Invalid operation.  Possibly wrong module version, address not unicast, ...",
 			"-r must be a unicast address, and not an IPv6 link-local one")
-	case c.Op != OpAddServer && i < 0:
+	case c.Op != OpAddServer && !there:
 		return refuse(c, "No such destination", "the service has no such server (-m and -F servers have their own port, others the service's)")
 	}
-	s = r.own(s)
+	return nil
+}
+
+// index returns the place of a server with the address and port of v, -1 if there is none.
+func (s *service) index(v lb.Server) int {
+	return slices.IndexFunc(s.Servers, func(x lb.Server) bool { return x.Addr == v.Addr && x.Port == v.Port })
+}
+
+// apply is Apply for everything that ipvsadm can do.
+func (r *Rules) apply(c Command) error {
+	if err := r.check(c); err != nil {
+		return err
+	}
+	s := r.byKey[c.Service.Key]
 	switch c.Op {
+	case OpAddService:
+		r.add(c.Service)
+	case OpEditService:
+		s = r.own(s)
+		servers := s.Servers
+		s.Service = c.Service
+		s.Servers = servers
+	case OpDeleteService:
+		delete(r.byKey, s.Key)
+		i := slices.Index(r.list, s)
+		r.list = slices.Delete(r.list, i, i+1)
+	case OpFlush:
+		r.list, r.byKey = nil, nil
 	case OpAddServer:
+		s = r.own(s)
 		s.Servers = append(s.Servers, c.Server)
 	case OpEditServer:
-		s.Servers[i] = c.Server
+		s = r.own(s)
+		s.Servers[s.index(c.Server)] = c.Server
 	case OpDeleteServer:
+		s = r.own(s)
+		i := s.index(c.Server)
 		s.Servers = slices.Delete(s.Servers, i, i+1)
+	case OpSetTimeouts:
+		r.set.update(c.Timeouts)
 	}
 	return nil
+}
+
+// Service returns one service with its servers, which are the caller's own; false if there is none.
+func (r *Rules) Service(key lb.ServiceKey) (Service, bool) {
+	s := r.byKey[key]
+	if s == nil {
+		return Service{}, false
+	}
+	c := s.Service
+	c.Servers = slices.Clone(s.Servers)
+	return c, true
 }
 
 func (r *Rules) add(svc Service) {
