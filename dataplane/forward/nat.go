@@ -17,7 +17,7 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 		return r
 	}
 	p.DecrementTTL()
-	p.Translate(h.To)
+	p.Translate(&h.To)
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }

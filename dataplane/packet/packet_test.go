@@ -111,8 +111,8 @@ func TestTranslate(t *testing.T) {
 		if r := p.Parse(frame, 0, len(frame)); r != reason.None {
 			t.Fatal(r)
 		}
-		p.TranslateIPv4(to)
-		p.IP().DecrementTTL()
+		p.Translate(&to)
+		p.DecrementTTL()
 		v := testpkt.Decode(t, frame).MustHold(t)
 		if v.Src != src || v.Dst != dst || v.TTL != 63 {
 			t.Fatalf("%s -> %s ttl %d, want %s -> %s ttl 63", v.Src, v.Dst, v.TTL, src, dst)
@@ -127,7 +127,7 @@ func TestTranslateKeepsAZeroUDPChecksum(t *testing.T) {
 	frame := testpkt.UDP(client, virtual).Text("x").NoChecksum().Bytes()
 	var p packet.Packet
 	p.Parse(frame, 0, len(frame))
-	p.TranslateIPv4(packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080})
+	p.Translate(&packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080})
 	if v := testpkt.Decode(t, frame); !v.ZeroUDP {
 		t.Errorf("checksum %#x, want none", v.L4Checksum)
 	}
@@ -139,8 +139,8 @@ func TestTranslateNeverRepairsAChecksum(t *testing.T) {
 		frame[at] ^= 0x40
 		var p packet.Packet
 		p.Parse(frame, 0, len(frame))
-		p.TranslateIPv4(packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080})
-		p.IP().DecrementTTL()
+		p.Translate(&packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080})
+		p.DecrementTTL()
 		if v := testpkt.Decode(t, frame); v.Checksums == nil {
 			t.Errorf("a wrong checksum at byte %d came out right", at)
 		}
@@ -176,7 +176,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	to := packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080}
 	if n := testing.AllocsPerRun(100, func() {
 		p.Parse(frame, 0, len(frame))
-		p.TranslateIPv4(to)
+		p.Translate(&to)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -199,7 +199,7 @@ func FuzzParse(f *testing.F) {
 		if p.L3 < 64+14 || p.L4 < p.L3+20 || p.End < p.L4+8 || p.End > len(buf) {
 			t.Fatalf("headers at %d and %d, end at %d of %d", p.L3, p.L4, p.End, len(buf))
 		}
-		p.TranslateIPv4(packet.Endpoints{Src: lb.AddrFrom4(1), Dst: lb.AddrFrom4(2), SrcPort: 3, DstPort: 4})
+		p.Translate(&packet.Endpoints{Src: lb.AddrFrom4(1), Dst: lb.AddrFrom4(2), SrcPort: 3, DstPort: 4})
 	})
 }
 
@@ -217,6 +217,6 @@ func BenchmarkTranslate(b *testing.B) {
 	p.Parse(frame, 0, len(frame))
 	to := packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080}
 	for b.Loop() {
-		p.TranslateIPv4(to)
+		p.Translate(&to)
 	}
 }
