@@ -70,8 +70,14 @@ func (c *change) setService(config lb.Service) {
 	if c.setServers(v) {
 		v.append(v.list())
 	}
+	c.compileService(v)
+}
+
+// compileService puts the service into the table as it is now.
+func (c *change) compileService(v *service) {
+	config := &v.config
 	c.edit.SetService(&dataplane.Service{
-		Key: config.Key, Persist: uint32(config.Persist / time.Second), PersistLen: persistLen(config), OnePacket: config.OnePacket,
+		Key: config.Key, Persist: uint32(config.Persist / time.Second), PersistLen: persistLen(*config), OnePacket: config.OnePacket,
 		Picker: v.picker, Versions: v.versions,
 	})
 }
@@ -166,9 +172,7 @@ func (c *change) removeServer(s *server) {
 
 // compile puts the server into the table as it is now.
 func (c *change) compile(s *server) {
-	s.load.Upper.Store(s.config.Upper)
-	s.load.Lower.Store(s.config.Lower)
-	s.load.Closed()
+	s.load.SetThresholds(s.config.Upper, s.config.Lower)
 	path, local := c.paths.Path(s.config.Addr)
 	mode := s.config.Mode
 	if local {

@@ -1,6 +1,11 @@
 package control
 
-import "weir/lb"
+import (
+	"slices"
+	"strings"
+
+	"weir/lb"
+)
 
 // ServiceState is a service as it is served now.
 type ServiceState struct {
@@ -16,7 +21,7 @@ type ServerState struct {
 	Local                        bool // it is the director itself
 }
 
-// Listing returns what is served, in no particular order of the services. The counts are those of the moment, each by itself.
+// Listing returns what is served, services by the names of their keys. The counts are those of the moment, each by itself.
 func (s *Store) Listing() []ServiceState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,5 +37,6 @@ func (s *Store) Listing() []ServiceState {
 		}
 		list = append(list, state)
 	}
+	slices.SortFunc(list, func(a, b ServiceState) int { return strings.Compare(a.Service.Key.String(), b.Service.Key.String()) })
 	return list
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"weir/internal/testpkt"
 	"weir/ipvsadm"
+	"weir/lb"
 )
 
 // connScenario is a scenario of testdata/conn-*: what a real IPVS (Linux 6.1) did, step by step.
@@ -43,12 +43,6 @@ type connStep struct {
 
 // notYet are the scenarios that need more of the packet path than there is, with what is missing.
 var notYet = map[string]string{
-	"nat-ipv6":                             "IPv6 packets",
-	"dr-ipv6":                              "IPv6 packets",
-	"persistent-ipv6-prefix-64":            "IPv6 packets",
-	"tun-gue-csum":                         "GUE tunnels",
-	"tun-gue-remcsum":                      "GUE tunnels",
-	"tun-gre":                              "GRE tunnels",
 	"icmp-frag-needed-from-client-side -m": "ICMP errors",
 	"icmp-frag-needed-from-client-side -g": "ICMP errors",
 	"icmp-frag-needed-from-client-side -i": "ICMP errors",
@@ -216,7 +210,7 @@ func (r *replay) packet(st *connStep, iface int, bytes []byte) error {
 	for _, v := range servers {
 		for _, c := range st.Conns {
 			if c.Client == v.Src.String() && c.Virtual == v.Dst.String() && c.Proto == st.Proto {
-				if want := testpkt.MAC(0x1000 | uint16(netip.MustParseAddrPort(c.Server).Addr().As4()[3])); v.DstMAC.String() != want.String() {
+				if want := macOf(lb.AddrFrom(netip.MustParseAddrPort(c.Server).Addr())); [6]byte(v.DstMAC) != want {
 					return fmt.Errorf("the frame goes to %s, in IPVS to %s", v.DstMAC, c.Server)
 				}
 			}

@@ -3,6 +3,7 @@ package control_test
 import (
 	"compress/gzip"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,11 +41,14 @@ func newReplay(t *testing.T, sysctls map[string]int, config ...string) (*replay,
 			return nil, err
 		}
 	}
-	mark, err := lb.ParseMarkRule("1 any 240.0.0.0") // no packet's: a mark's service needs some rule to be accepted
-	if err != nil {
-		t.Fatal(err)
+	options := control.Options{Sysctls: settings}
+	for _, nobody := range []string{"1 any 240.0.0.0", "1 any 100::"} { // a mark's service needs some rule to be accepted
+		rule, err := lb.ParseMarkRule(nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.Marks = append(options.Marks, rule)
 	}
-	options := control.Options{Sysctls: settings, Marks: []lb.MarkRule{mark}}
 	r := &replay{director: newDirectorWith(t, 1, conntrack.Options{Capacity: 1024}, options), superseded: map[string]float64{}}
 	r.paths.local = lb.AddrFrom(recordedOwn)
 	for _, line := range config {
@@ -73,9 +77,15 @@ func (r *replay) ipvsadm(line string) error {
 		r.conns.SetTimeouts(timeouts)
 		return nil
 	}
-	err = r.store.Apply(r.rules.Services())
+	before := r.store.Listing()
+	if err := r.store.Apply(r.rules.Services()); err != nil {
+		return err
+	}
+	if c.Op == ipvsadm.OpEditServer && reflect.DeepEqual(before, r.store.Listing()) {
+		r.store.Touch(c.Service.Key, c.Server.Addr, c.Server.Port)
+	}
 	r.settle()
-	return err
+	return nil
 }
 
 // settle lets housekeeping finish, as the recorder waited for the kernel's.
@@ -88,9 +98,10 @@ func (r *replay) settle() {
 // mark gives the packets of one flow's addresses and port a mark, and no others: SO_MARK on the recorder's socket did that.
 func (r *replay) mark(mark uint32, src, dst netip.AddrPort) {
 	edit := r.shared.Table().Edit()
+	bits := dst.Addr().BitLen()
 	rule := lb.MarkRule{
 		Mark: mark, Low: dst.Port(), High: dst.Port(),
-		Dst: lb.Prefix{Addr: lb.AddrFrom(dst.Addr()), Bits: 32}, Src: lb.Prefix{Addr: lb.AddrFrom(src.Addr()), Bits: 32},
+		Dst: lb.Prefix{Addr: lb.AddrFrom(dst.Addr()), Bits: bits}, Src: lb.Prefix{Addr: lb.AddrFrom(src.Addr()), Bits: bits},
 	}
 	if mark == 0 {
 		edit.SetMarks(nil)
@@ -158,7 +169,7 @@ func (r *replay) arrive(iface int, bytes []byte) (toServers, toClients []*testpk
 func kernel(v *testpkt.View) *testpkt.View {
 	var answer testpkt.Packet
 	switch {
-	case v.Src.Addr().As4()[1] == 20:
+	case fromServer(v.Src.Addr()):
 		routed := *v
 		routed.TTL--
 		return &routed
@@ -169,13 +180,18 @@ func kernel(v *testpkt.View) *testpkt.View {
 	case v.Proto == 6:
 		answer = testpkt.TCP(v.Dst, v.Src, testpkt.RST, testpkt.ACK)
 	default:
-		answer = testpkt.ICMPError(v.Dst.Addr(), v.Src.Addr(), 3, 3, 0, testpkt.UDP(v.Src, v.Dst))
+		answer = testpkt.ICMPError(v.Dst.Addr(), v.Src.Addr(), 3, 3, 0, testpkt.UDP(v.Src, v.Dst)) // recorded for IPv4 only
 	}
 	view, err := testpkt.Parse(answer.Bytes())
 	if err != nil {
 		panic(err)
 	}
 	return view
+}
+
+// fromServer reports whether a is a recorded server's: of 10.20.0.0/16 or 2001:db8:20::/48.
+func fromServer(a netip.Addr) bool {
+	return netip.MustParsePrefix("10.20.0.0/16").Contains(a) || netip.MustParsePrefix("2001:db8:20::/48").Contains(a)
 }
 
 // frames puts packets into a recording's words.
@@ -200,6 +216,17 @@ func frameOf(p *testpkt.IP) frame {
 		f["proto"], f["flags"] = "tcp", flags.String()
 	case 17:
 		f["proto"] = "udp"
+		if p.Dst.Port() == guePort {
+			f["gue"], f["udp_checksum"] = hex.EncodeToString(p.Payload[:4]), "zero"
+			if p.L4Checksum != 0 {
+				f["udp_checksum"] = "set"
+			}
+			f["inner"] = map[string]any(carried(p.Payload[4:]))
+		}
+	case 47:
+		f["proto"], f["gre"], f["inner"] = "gre", hex.EncodeToString(p.Payload[:4]), map[string]any(carried(p.Payload[4:]))
+	case 58:
+		f["proto"], f["type"], f["code"] = "icmpv6", float64(p.ICMPType), float64(p.ICMPCode)
 	case 1:
 		f["proto"], f["type"], f["code"] = "icmp", float64(p.ICMPType), float64(p.ICMPCode)
 	case 4:
@@ -210,7 +237,25 @@ func frameOf(p *testpkt.IP) frame {
 	if p.Proto == 6 || p.Proto == 17 {
 		f["sport"], f["dport"] = float64(p.Src.Port()), float64(p.Dst.Port())
 	}
+	if f["gue"] != nil && p.Src.Port() != 0 {
+		f["sport"] = "flow hash" // its key is random
+	}
 	return f
+}
+
+// guePort is the port of the recorded GUE servers.
+const guePort = 6080
+
+// carried is the packet in a tunnel that testpkt does not look into.
+func carried(ip []byte) frame {
+	v, err := testpkt.Parse(ethernet(ip))
+	if err == nil {
+		err = v.Checksums
+	}
+	if err != nil {
+		return frame{"error": err.Error()}
+	}
+	return frameOf(&v.IP)
 }
 
 // recordedConn is an entry of the recorded connection table.
@@ -266,20 +311,12 @@ func (r *replay) servers() map[string][]any {
 	list := map[string][]any{}
 	for _, s := range r.store.Listing() {
 		k := &s.Service.Key
-		name := fmt.Sprintf("FWM %08X", k.Mark)
-		if k.Mark == 0 {
-			name = fmt.Sprintf("%s %08X:%04X", k.Proto, k.Addr.V4(), k.Port)
-		}
-		name += " " + s.Service.Scheduler
+		name := serviceName(k) + " " + s.Service.Scheduler
 		if s.Service.OnePacket {
 			name += " ops"
 		}
 		if s.Service.Persist != 0 {
-			bits := s.Service.PersistLen
-			if bits == 0 {
-				bits = 32
-			}
-			name += fmt.Sprintf(" persistent %d %08X", int(s.Service.Persist.Seconds())*100, uint32(0xffffffff)<<(32-bits))
+			name += fmt.Sprintf(" persistent %d %08X", int(s.Service.Persist.Seconds())*100, netmask(&s.Service))
 		}
 		rows := []any{}
 		for _, v := range s.Servers {
@@ -289,6 +326,32 @@ func (r *replay) servers() map[string][]any {
 		list[name] = rows
 	}
 	return list
+}
+
+// serviceName is a service as /proc/net/ip_vs begins its line.
+func serviceName(k *lb.ServiceKey) string {
+	switch {
+	case k.Mark != 0:
+		return fmt.Sprintf("FWM %08X", k.Mark)
+	case k.Addr.Is4():
+		return fmt.Sprintf("%s %08X:%04X", k.Proto, k.Addr.V4(), k.Port)
+	}
+	return fmt.Sprintf("%s [%s]:%04X", k.Proto, k.Addr.Netip().StringExpanded(), k.Port)
+}
+
+// netmask is what the kernel keeps for -M: an IPv4 mask, or an IPv6 prefix length of which the file shows the bytes turned round.
+func netmask(s *lb.Service) uint32 {
+	bits := s.PersistLen
+	if s.Key.Is6 || s.Key.Mark == 0 && !s.Key.Addr.Is4() {
+		if bits == 0 {
+			bits = 128
+		}
+		return uint32(bits) << 24
+	}
+	if bits == 0 {
+		bits = 32
+	}
+	return 0xffffffff << (32 - bits)
 }
 
 // same compares what weir did with what IPVS did.
@@ -304,7 +367,8 @@ func same(what string, got, recorded any) error {
 // ethernet puts a recorded IP packet into a frame to the director.
 func ethernet(ip []byte) []byte {
 	b := append(slices.Clone([]byte(testpkt.DirectorMAC)), testpkt.ClientMAC...)
-	return append(binary.BigEndian.AppendUint16(b, 0x0800), ip...)
+	ethertype := map[byte]uint16{4: 0x0800, 6: 0x86dd}[ip[0]>>4]
+	return append(binary.BigEndian.AppendUint16(b, ethertype), ip...)
 }
 
 func readRecording(t *testing.T, path string, into any) {

@@ -20,6 +20,16 @@ type Load struct {
 // Total returns active plus inactive connections.
 func (l *Load) Total() int64 { return int64(l.Active.Load()) + int64(l.Inactive.Load()) }
 
+// SetThresholds is an edit of the server's thresholds: a limit that is lifted or raised opens it at once, a lowered one closes it with its
+// next connection only (kernel __ip_vs_update_dest).
+func (l *Load) SetThresholds(upper, lower uint32) {
+	if upper == 0 || upper > l.Upper.Load() {
+		l.Overloaded.Store(false)
+	}
+	l.Upper.Store(upper)
+	l.Lower.Store(lower)
+}
+
 // Opened looks at the thresholds after a connection was counted in (kernel ip_vs_bind_dest).
 func (l *Load) Opened() {
 	if u := l.Upper.Load(); u != 0 && l.Total() >= int64(u) {
