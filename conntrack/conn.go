@@ -37,7 +37,7 @@ type Flags uint8
 const (
 	Template   Flags = 1 << iota // a persistence template, not a flow; the only one Insert's caller sets
 	HasControl                   // hangs on a template
-	Seen                         // a second packet has come: a UDP flow that is more than one stray datagram
+	Seen                         // a second packet has come: a UDP flow that is more than one stray datagram; a template: one-packet datagrams go by it
 	Answered                     // the server has sent a packet
 	Retired                      // a template that is found no more; it waits for the connections on it to end
 )

@@ -7,6 +7,7 @@ const (
 	onTime     cause = iota // its timeout has passed
 	onDelete                // somebody said so
 	onPressure              // it is half-open, and the table is full
+	onShed                  // it is of what Table.Shed gives up
 	onExpel                 // its server's connections are to end
 	causes
 )
@@ -81,18 +82,21 @@ func (t *Table) mayEnd(n uint32, c *Conn, now uint32, why cause) bool {
 		}
 		return !needed
 	case onPressure:
-		return c.halfOpen()
+		return c.halfOpen(now)
+	case onShed:
+		return c.sheddable(now)
 	default:
 		server := t.servers.get(c.ServerID)
 		return !needed && server.expels(c.Proto)
 	}
 }
 
-// letGo takes one connection off its template, which lives at least until then. An expelled template waited only for that.
+// letGo takes one connection off its template, which lives at least until then. An expelled template waited only for that, and one that a
+// flood's connections made goes with the last of them (ip_vs_conn.c, ip_vs_conn_expire).
 func (t *Table) letGo(control Ref, why cause) {
 	left := uint32(t.mem.entries[control.number()][wControl].Add(^uint64(0)))
-	if left == 0 && why == onExpel {
-		t.end(control, 0, onExpel)
+	if left == 0 && (why == onExpel || why == onPressure || why == onShed) {
+		t.end(control, 0, why)
 	}
 }
 

@@ -33,6 +33,7 @@ type Sweeper struct {
 	left            bool   // that pass is not through
 	expels          uint32 // the server expulsions known when this pass began
 	inspect         bool   // this pass looks at every connection's server
+	phase           uint32 // this pass sheds from every entry whose number is this modulo shedShare
 }
 
 // sweepBlock is how many neighbouring entries one worker sweeps before it goes on to the next block of its share.
@@ -52,6 +53,10 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 			return 0, true
 		}
 		s.inspect = expels != s.expels
+		s.phase = shedNone
+		if now != s.second && s.t.shedding.Load() {
+			s.phase = now % shedShare
+		}
 		s.second, s.expels, s.left = now, expels, true
 		s.block, s.at = s.worker, 0
 	}
@@ -66,7 +71,7 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 		n := first + uint64(s.at)
 		for ; n < last && limit > 0; n++ {
 			limit--
-			if d := s.t.mem.due[n].Load(); d != 0 && (d <= now || s.inspect) && s.t.visit(uint32(n), d, now) {
+			if d := s.t.mem.due[n].Load(); d != 0 && (d <= now || s.inspect || uint32(n)%shedShare == s.phase) && s.t.visit(uint32(n), d, now, s.phase) {
 				ended++
 			}
 		}
@@ -79,8 +84,9 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 	}
 }
 
-// visit ends connection n if it is due or its server's connections are to end, and else writes down when to come again.
-func (t *Table) visit(n, seen, now uint32) bool {
+// visit ends connection n if it is due, its server's connections are to end, or it is of those that phase sheds, and else writes down when to
+// come again.
+func (t *Table) visit(n, seen, now, phase uint32) bool {
 	e := &t.mem.entries[n]
 	h, server, timer := e[wHead].Load(), e[wServer].Load(), e[wTimer].Load()
 	if headFree(h) {
@@ -93,6 +99,9 @@ func (t *Table) visit(n, seen, now uint32) bool {
 	when := uint32(server) + uint32(timer)
 	if when <= now {
 		return t.end(ref, now, onTime)
+	}
+	if n%shedShare == phase && t.shed(ref, now) {
+		return true
 	}
 	if seen <= now && t.mem.due[n].CompareAndSwap(seen, when) {
 		t.mem.due.lower(n, uint32(server)+uint32(e[wTimer].Load()))

@@ -60,7 +60,7 @@ func (t *Table) insert(c *Conn, now uint32) (ref Ref, result Result) {
 		if ref = t.existing(c, hash); ref != 0 {
 			return ref, Exists
 		}
-		if n = t.makeRoom(hash); n == 0 {
+		if n = t.makeRoom(hash, c.Control, now); n == 0 {
 			return 0, Full
 		}
 	}
@@ -175,28 +175,30 @@ func (t *Table) assure(n uint32) {
 // roomTries is how many entries makeRoom looks at: with a table half full of half-open connections all but one in 65,536 tries find one.
 const roomTries = 16
 
-// makeRoom ends the oldest half-open connection among a few random ones and returns its entry; 0 when they are all more than that.
-func (t *Table) makeRoom(random uint64) uint32 {
+// makeRoom ends the oldest half-open connection among a few random ones, but not spare, and returns its entry; 0 when they are all more
+// than that.
+func (t *Table) makeRoom(random uint64, spare Ref, now uint32) uint32 {
 	used := uint64(len(t.mem.entries) - 1)
 	var oldest, c Conn
 	var victim Ref
 	for range roomTries {
 		random = fold(random^t.seed[0], t.seed[1])
 		ref := t.load(uint32(random%used)+1, &c)
-		if ref != 0 && c.halfOpen() && (victim == 0 || c.LastSeen < oldest.LastSeen) {
+		if ref != 0 && ref != spare && c.halfOpen(now) && (victim == 0 || c.LastSeen < oldest.LastSeen) {
 			victim, oldest = ref, c
 		}
 	}
-	if victim == 0 || !t.end(victim, 0, onPressure) {
+	if victim == 0 || !t.end(victim, now, onPressure) {
 		return 0
 	}
 	return t.pool.take(random)
 }
 
-// halfOpen reports whether c may be one packet of a flood: TCP before ESTABLISHED, or UDP of which one datagram came.
-func (c *Conn) halfOpen() bool {
+// halfOpen reports whether c may be one packet of a flood: TCP before ESTABLISHED, UDP of which one datagram came, or a template that
+// such ones left behind.
+func (c *Conn) halfOpen(now uint32) bool {
 	if c.Flags&Template != 0 {
-		return false
+		return c.leftover(now)
 	}
 	if c.Proto == lb.TCP {
 		return c.State == NoState || c.State == SynRecv || c.State == SynAck || c.State == SynSent

@@ -28,6 +28,7 @@ type Stats struct {
 	Expired  uint64 // by their timeout
 	Deleted  uint64 // by Delete
 	Evicted  uint64 // half-open ones that made room in a full table
+	Shed     uint64 // half-open ones that Table.Shed gave up
 	Expelled uint64 // with their server
 
 	// Refused is Inserts by Result, OK left out.
@@ -44,10 +45,11 @@ func (t *Table) Stats() Stats {
 		s.Expired += p.ended[onTime]
 		s.Deleted += p.ended[onDelete]
 		s.Evicted += p.ended[onPressure]
+		s.Shed += p.ended[onShed]
 		s.Expelled += p.ended[onExpel]
 		p.Unlock()
 	}
-	s.Used = int(s.Opened - s.Expired - s.Deleted - s.Evicted - s.Expelled)
+	s.Used = int(s.Opened - s.Expired - s.Deleted - s.Evicted - s.Shed - s.Expelled)
 	for i := range s.Refused {
 		s.Refused[i] = t.refused[i].Load()
 	}

@@ -117,15 +117,17 @@ func (m *model) insert(key modelKey, arg byte) {
 	if full := m.alone && before == m.t.capacity; full && r == Full {
 		return
 	} else if full {
-		m.evicted()
+		m.evicted(c.Control)
 	}
 	reverse, both := c.ReverseFlow()
 	want := OK
 	if _, taken := m.reverses[reverse]; both && taken && c.Mode == lb.NAT {
 		want = ReverseTaken
 	}
-	if c.Control != 0 && m.byRef(c.Control).c.Flags&Retired != 0 {
-		want = NoTemplate
+	if c.Control != 0 {
+		if template := m.byRef(c.Control); template == nil || template.c.Flags&Retired != 0 {
+			want = NoTemplate
+		}
 	}
 	if r != want {
 		m.tb.Fatalf("insert %v: %v, want %v (%d of %d used)", key, r, want, before, m.t.capacity)
@@ -152,19 +154,35 @@ func (m *model) insert(key modelKey, arg byte) {
 	}
 }
 
-// evicted finds out whom a full table gave up, and that it was a half-open one.
-func (m *model) evicted() {
+// evicted finds out whom a full table gave up: a half-open connection, with its template if that was the last on it and none was
+// ever established; or such a template. Never spare, the template that the new connection is to hang on, by itself.
+func (m *model) evicted(spare Ref) {
+	var conn, template *modelConn
+	var templateKey modelKey
 	for key, v := range m.conns {
 		var c Conn
-		if !m.t.Load(v.ref, &c) {
-			if !v.c.halfOpen() {
-				m.tb.Fatalf("the full table lost %+v", v.c)
-			}
+		switch {
+		case m.t.Load(v.ref, &c):
+		case key.template && template == nil:
+			template, templateKey = v, key
+		case !key.template && conn == nil && v.c.halfOpen(m.now):
+			conn = v
 			m.forget(key)
-			return
+		default:
+			m.tb.Fatalf("the full table lost %+v", v.c)
 		}
 	}
-	m.tb.Fatal("the full table took one more and gave none up")
+	switch {
+	case conn == nil && template == nil:
+		m.tb.Fatal("the full table took one more and gave none up")
+	case template == nil:
+		return
+	case template.c.State == Assured || m.controlled(template.ref) > 0,
+		conn != nil && conn.c.Control != template.ref,
+		conn == nil && (template.c.LastSeen == m.now || template.ref == spare):
+		m.tb.Fatalf("the full table lost the template %+v", template.c)
+	}
+	m.forget(templateKey)
 }
 
 func (m *model) look(key modelKey) {

@@ -90,12 +90,19 @@ func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	return true
 }
 
-// Renew starts the connection's time anew and changes nothing else: a template that a one-packet datagram was sent by. False: it has ended.
+// Renew starts a template's time anew: a one-packet datagram was sent by it, and leaves no connection to show that it is used. False: it has
+// ended.
 func (t *Table) Renew(ref Ref, now uint32) bool {
 	e := &t.mem.entries[ref.number()]
-	if h := e[wHead].Load(); headIncarnation(h) != ref.incarnation() || headFree(h) {
-		return false
+	for {
+		h := e[wHead].Load()
+		if headIncarnation(h) != ref.incarnation() || headFree(h) {
+			return false
+		}
+		// As with assure, the stripe is not held: a late mark fails.
+		if headFlags(h)&Seen != 0 || e[wHead].CompareAndSwap(h, h|uint64(Seen)) {
+			e.touch(now)
+			return true
+		}
 	}
-	e.touch(now)
-	return true
 }

@@ -43,6 +43,7 @@ type Table struct {
 	mask     uint64 // number of buckets - 1
 	seed     seed
 	timeouts atomic.Pointer[Timeouts]
+	shedding atomic.Bool
 	pool     *pool
 	ports    *ports
 	servers  Servers
@@ -108,6 +109,18 @@ func (t *Table) Timeouts() Timeouts { return *t.timeouts.Load() }
 
 // SetTimeouts changes it for all packets to come; a connection keeps its old timeout until its next one.
 func (t *Table) SetTimeouts(v Timeouts) { t.timeouts.Store(&v) }
+
+// SetSecure changes Timeouts.Secure alone.
+func (t *Table) SetSecure(on bool) {
+	for {
+		old := t.timeouts.Load()
+		v := *old
+		v.Secure = on
+		if t.timeouts.CompareAndSwap(old, &v) {
+			return
+		}
+	}
+}
 
 // Hash returns the hash that Lookup wants, of a flow as the packet carries it.
 func (t *Table) Hash(f *lb.Flow) uint64 { return t.seed.hash(f, 0) }
