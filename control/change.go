@@ -153,6 +153,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 	}
 	c.serial++
 	s.serial, s.config, s.kept = c.serial, config, 0
+	c.services[key.service].enter(s, c.shared.Traffic(s.id))
 	s.show()
 	c.compile(s)
 	return s
@@ -161,6 +162,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 // removeServer keeps the server, unlisted, until no connection names it: Reap finds out.
 func (c *change) removeServer(s *server) {
 	c.lingering[s.key] = s
+	s.owner.leave(s)
 	c.compile(s)
 	switch c.opts.Sysctls.ExpireNodestConn {
 	case lb.NodestUDP:

@@ -91,6 +91,8 @@ type service struct {
 	servers  []*server // newest first, as IPVS walks them
 	versions []dataplane.Version
 	keys     []steerKey // its keys in the redirect program's map of services
+	meter    meter
+	members  membership
 }
 
 type server struct {
@@ -102,6 +104,10 @@ type server struct {
 	kept    int32         // its last weight that was not 0 (sched.Server.Kept)
 	shown   *sched.Server // what schedulers see of it
 	steered bool          // its key is in the redirect program's map of NAT servers
+
+	owner   *service          // whose traffic it counts for
+	entered dataplane.Traffic // the workers' count when it became that service's
+	meter   meter
 }
 
 // NewStore returns an empty Store that publishes to shared.
@@ -246,6 +252,7 @@ func (s *Store) Reap() error {
 		}
 		delete(s.lingering, key)
 		c.edit.RemoveServer(v.id)
+		v.owner.forget(v, s.shared.Traffic(v.id))
 		errs = append(errs, c.unsteer(v))
 		s.conns.Servers().Release(v.id)
 		s.paths.Unwatch(v.config.Addr)
