@@ -22,8 +22,8 @@ Usage: weirlab [flags] demo | up | down
 
   demo   for each mode (DR, NAT, FULLNAT, TUN): 1,000 HTTP requests on fresh connections, a download of 64 MiB whose
          SHA-256 is compared, and 1,000 UDP echoes from distinct ports, over servers of the weights 1, 2 and 3.
-         Prints a table of what came beside what should have, and ends with status 1 if they differ. Takes about
-         half a minute and leaves nothing behind, whatever ends it.
+         Prints a table of what came beside what should have, and ends with status 1 if they differ. Takes some
+         seconds and leaves nothing behind, whatever ends it.
   up     keeps such a network standing, with weir running and one service for each mode, and prints what to try by
          hand: curl, tcpdump, ip netns exec
   down   removes it

@@ -45,8 +45,12 @@ func services() (all []lab.Service) {
 
 // up starts the holder and waits until it says that the lab is up.
 func up(weir string, stdout io.Writer) error {
-	if pid, err := testnet.Owner(prefix); err != nil || pid != 0 {
-		return errors.Join(err, fmt.Errorf("the lab is up already, held by process %d: take it down with weirlab down", pid))
+	pid, err := testnet.Owner(prefix)
+	if err != nil {
+		return err
+	}
+	if pid != 0 {
+		return fmt.Errorf("the lab is up already, held by process %d: take it down with weirlab down", pid)
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// lab is a weirlab that runs.
+// labProcess is a weirlab that runs.
 type labProcess struct {
 	*exec.Cmd
 	progress *bufio.Scanner
