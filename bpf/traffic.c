@@ -3,6 +3,7 @@
 /*
  * traffic is the load of the benchmarks. generate, run by BPF_PROG_RUN on live frames, sends copies of one packet out of an
  * interface, each from the source address and port of its flow. sink, attached to an interface, counts what arrives and drops it.
+ * redirect, attached to an interface, sends what arrives out of another: the least that any forwarder can do.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -33,10 +34,18 @@ volatile const __u32 ip_check_at;		    /* 0: IPv6 has none */
 volatile const __u32 l4_check_kept;		    /* UDP without a checksum stays without */
 volatile const __u32 is_udp;
 
+volatile const __u32 stamp_at;
+
 /* Written by the program while it runs, by its owner in between. */
 __u32 flow;
 __u64 sent;
 __u64 until; /* a run that is interrupted is run again in full: no more than this many in all */
+__u64 gap;   /* from packet to packet, in ns << GAP_SHIFT; 0: none */
+__u64 due;   /* when the next one is to leave, likewise */
+__u32 stamp; /* one packet in so many, a power of two, carries the time; 0: none */
+
+#define GAP_SHIFT 6
+#define PATIENCE (250000ULL << GAP_SHIFT) /* what is missed by more is not made up for */
 
 static __always_inline __u16 fold(__u32 sum)
 {
@@ -61,15 +70,23 @@ int generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 *word = data;
-	__u32 addr, delta;
+	__u32 addr, delta, l4_delta = 0;
 	__be32 *saddr;
 	__be16 *sport, *check;
 	__be32 new_addr;
 	__be16 new_port;
+	__u64 now;
 	int i;
 
 	if (sent >= until || data + LEAST > end)
 		return XDP_DROP;
+	if (gap) {
+		now = bpf_ktime_get_ns() << GAP_SHIFT;
+		if (now < due)
+			return XDP_DROP;
+		due = now > due + PATIENCE ? now - PATIENCE : due;
+		due += gap;
+	}
 #pragma unroll
 	for (i = 0; i < LEAST / 4; i++)
 		word[i] = head[i];
@@ -97,7 +114,18 @@ int generate(struct xdp_md *ctx)
 			return XDP_DROP;
 		*ip_check = ~fold((__u16)~*ip_check + delta);
 	}
+	if (stamp && !(sent & (stamp - 1))) {
+		__u32 *time = at(data, end, stamp_at, sizeof(*time));
+		__u32 was;
+
+		if (!time)
+			return XDP_DROP;
+		was = ~*time;
+		*time = (__u32)bpf_ktime_get_ns() | 1; /* 0 means there is none */
+		l4_delta = (was & 0xffff) + (was >> 16) + (*time & 0xffff) + (*time >> 16);
+	}
 	if (!l4_check_kept) {
+		delta += l4_delta;
 		*check = ~fold((__u16)~*check + delta + (__u16)~*sport + new_port);
 		if (is_udp && !*check)
 			*check = 0xffff; /* RFC 768: 0 would mean there is none */
@@ -128,6 +156,90 @@ struct {
 	__type(key, struct mac);
 	__type(value, struct count);
 } counts SEC(".maps");
+
+/* One packet in so many to a MAC, a power of two, is kept whole; 0: none. The latest SAMPLES of them are there to be read. */
+#define SAMPLES 1024
+volatile const __u32 sample_one_in;
+__u32 sampled;
+
+struct sample {
+	__u32 length;
+	__u8 data[2048];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SAMPLES);
+	__type(key, __u32);
+	__type(value, struct sample);
+} samples SEC(".maps");
+
+static __always_inline void keep(struct xdp_md *ctx, __u64 length)
+{
+	__u32 slot = sampled++ % SAMPLES; /* two CPUs at once may take the same slot: one sample less */
+	struct sample *s = bpf_map_lookup_elem(&samples, &slot);
+
+	if (!s)
+		return;
+	asm volatile("" : "+r"(length)); /* what the verifier sees checked is to be what is used */
+	if (length - 1 >= sizeof(s->data))
+		return;
+	s->length = length;
+	if (bpf_xdp_load_bytes(ctx, 0, s->data, length))
+		s->length = 0;
+}
+
+/*
+ * How long stamped packets took, in ns: below 16 each value has a bucket of its own, above it each power of two has 16. Read and
+ * named by latency.go.
+ */
+#define BUCKETS 512
+volatile const __u32 measure_latency;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, BUCKETS);
+	__type(key, __u32);
+	__type(value, __u64);
+} latencies SEC(".maps");
+
+static __always_inline void measure(void *data, void *end)
+{
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	__u32 ns, power = 4, bucket, *time;
+	__u64 *count;
+	void *l4;
+
+	if ((void *)(ip + 1) > end)
+		return;
+	if (ip->protocol == IPPROTO_IPIP) {
+		ip++;
+		if ((void *)(ip + 1) > end)
+			return;
+	}
+	l4 = ip + 1;
+	time = l4 + (ip->protocol == IPPROTO_UDP ? 8 : 20);
+	if ((void *)(time + 1) > end || !*time)
+		return;
+	ns = (__u32)bpf_ktime_get_ns() - *time;
+	bucket = ns;
+	if (ns >= 16) {
+		if (ns >> 20)
+			power += 16;
+		if (ns >> (power + 8))
+			power += 8;
+		if (power < 28 && ns >> (power + 4))
+			power += 4;
+		if (power < 30 && ns >> (power + 2))
+			power += 2;
+		if (power < 31 && ns >> (power + 1))
+			power += 1;
+		bucket = (power - 3) * 16 + ((ns >> (power - 4)) & 15);
+	}
+	count = bpf_map_lookup_elem(&latencies, &bucket);
+	if (count)
+		(*count)++;
+}
 
 /* What hosts need to find each other is not: ARP, ICMP, ICMPv6, MLD. */
 static __always_inline int is_load(__u8 protocol)
@@ -166,7 +278,29 @@ int sink(struct xdp_md *ctx)
 		if (!count)
 			return XDP_PASS; /* more MACs than any benchmark has */
 	}
+	if (sample_one_in && !(count->packets & (sample_one_in - 1)))
+		keep(ctx, end - data);
 	count->packets++;
 	count->bytes += end - data;
+	if (measure_latency && eth->h_proto == bpf_htons(ETH_P_IP))
+		measure(data, end);
 	return XDP_DROP;
+}
+
+/* Destination and source of what redirect sends. */
+volatile const __u32 macs[3];
+
+SEC("xdp")
+int redirect(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	__u32 *word = data;
+
+	if ((void *)(eth + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return XDP_PASS;
+	word[0] = macs[0];
+	word[1] = macs[1];
+	word[2] = macs[2];
+	return bpf_redirect(out_ifindex, 0);
 }

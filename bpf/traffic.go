@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
-//go:generate go tool bpf2go -go-package bpf -target bpfel -cflags "-I/usr/include/x86_64-linux-gnu -O2 -g -Wall -Wextra -Werror -Wno-address-of-packed-member" -type mac -type count traffic traffic.c
+//go:generate go tool bpf2go -go-package bpf -target bpfel -cflags "-I/usr/include/x86_64-linux-gnu -O2 -g -Wall -Wextra -Werror -Wno-address-of-packed-member" -type mac -type count -type sample traffic traffic.c
 
 // Generator sends copies of one packet out of an interface, from as many sources as it has flows, millions per second and CPU:
 // the kernel's BPF_PROG_RUN makes the frames (Linux 5.18, BPF_F_TEST_XDP_LIVE_FRAMES), and they leave as if redirected by XDP. A
@@ -25,9 +23,13 @@ type Generator struct {
 		Program *ebpf.Program  `ebpf:"generate"`
 		Sent    *ebpf.Variable `ebpf:"sent"`
 		Until   *ebpf.Variable `ebpf:"until"`
+		Gap     *ebpf.Variable `ebpf:"gap"`
+		Due     *ebpf.Variable `ebpf:"due"`
+		Stamp   *ebpf.Variable `ebpf:"stamp"`
 	}
-	packet []byte
-	closed bool
+	packet  []byte
+	stampAt uint32
+	closed  bool
 }
 
 // generatorBatch is how many frames the kernel makes before it lets the receiver's softirq run: well below the 256 that a veth's
@@ -74,12 +76,13 @@ func NewGenerator(ifindex int, packet []byte, flows int) (*Generator, error) {
 		"l4_check_at":   at.l4Check,
 		"l4_check_kept": flag(at.udp && binary.BigEndian.Uint16(packet[at.l4Check:]) == 0),
 		"is_udp":        flag(at.udp),
+		"stamp_at":      at.payload,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("generator: %s: %w", name, err)
 		}
 	}
-	g := &Generator{packet: packet}
+	g := &Generator{packet: packet, stampAt: at.payload}
 	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
 		return nil, fmt.Errorf("load generator: %w", explain(err))
 	}
@@ -110,8 +113,8 @@ func flag(b bool) uint32 {
 
 // offsets of what differs between flows, in bytes from the start of the frame; addr is that of the source's last four bytes.
 type offsets struct {
-	addr, port, ipCheck, l4Check uint32
-	udp                          bool
+	addr, port, ipCheck, l4Check, payload uint32
+	udp                                   bool
 }
 
 // locate finds them. RFC 791, 8200, 768, 9293; IEEE 802.1Q.
@@ -142,9 +145,9 @@ func locate(packet []byte) (o offsets, err error) {
 	o.port = l4
 	switch proto {
 	case unix.IPPROTO_UDP:
-		o.l4Check, o.udp = l4+6, true
+		o.l4Check, o.payload, o.udp = l4+6, l4+8, true
 	case unix.IPPROTO_TCP:
-		o.l4Check = l4 + 16
+		o.l4Check, o.payload = l4+16, l4+20
 	default:
 		return o, fmt.Errorf("protocol %d is neither TCP nor UDP", proto)
 	}
@@ -217,6 +220,49 @@ func (g *Generator) Run(ctx context.Context, count uint64, rate float64) error {
 	return nil
 }
 
+// gapShift is traffic.c's GAP_SHIFT.
+const gapShift = 6
+
+// Stream sends rate packets per second, evenly, until ctx is done: no more than a few at a time leave together. What it misses by more
+// than 250 us it does not make up for. It keeps the CPU busy all the time, and looks at ctx some twenty times a second.
+func (g *Generator) Stream(ctx context.Context, rate float64) error {
+	if g.closed {
+		return errors.New("generator: closed")
+	}
+	if rate < 1 || rate > 1e9 {
+		return fmt.Errorf("generator: %v packets per second: allowed are 1 to 1e9", rate)
+	}
+	const turns, batch = 1 << 20, 16
+	if err := errors.Join(g.objects.Until.Set(^uint64(0)), g.objects.Due.Set(uint64(0)),
+		g.objects.Gap.Set(uint64(1e9/rate*(1<<gapShift)))); err != nil {
+		return fmt.Errorf("generator: %w", err)
+	}
+	defer func() { _ = g.objects.Gap.Set(uint64(0)) }()
+	for ctx.Err() == nil {
+		_, err := g.objects.Program.Run(&ebpf.RunOptions{
+			Data: g.packet, Repeat: turns, BatchSize: batch, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+		})
+		if err != nil {
+			return fmt.Errorf("generator: %w", explain(err))
+		}
+	}
+	return nil
+}
+
+// Stamp has one packet in n, a power of two, carry the time it was made in the first four bytes of its payload, for a Sink that measures
+// latency; 0: none, as from the start. The rest of those bytes are to be 0 in the packet.
+func (g *Generator) Stamp(n uint32) error {
+	switch {
+	case g.closed:
+		return errors.New("generator: closed")
+	case n&(n-1) != 0:
+		return fmt.Errorf("generator: a stamp in one of %d packets: not a power of two", n)
+	case int(g.stampAt)+4 > 60 && (int(g.stampAt)+4 > 80 || len(g.packet) < 80):
+		return errors.New("generator: the packet's payload has no room for a stamp")
+	}
+	return g.objects.Stamp.Set(n)
+}
+
 // Close lets go of the program. Calling it again is harmless.
 func (g *Generator) Close() error {
 	if g.closed {
@@ -224,86 +270,4 @@ func (g *Generator) Close() error {
 	}
 	g.closed = true
 	return g.objects.Program.Close()
-}
-
-// Sink counts the packets that an interface receives, by the MAC they are sent to, and drops them: TCP, UDP and IP, in IPv4 or IPv6
-// without VLAN tags. Everything else goes on to the kernel. Its methods may be called from any goroutine.
-type Sink struct {
-	mu      sync.Mutex
-	program *ebpf.Program
-	counts  *ebpf.Map
-	link    link.Link // nil after Close
-}
-
-// Count is what a sink received.
-type Count struct {
-	Packets uint64
-	Bytes   uint64 // from the Ethernet header to the end of the packet, without FCS
-}
-
-// NewSink attaches a sink to the interface, in native mode.
-func NewSink(ifindex int) (*Sink, error) {
-	spec, err := loadTraffic()
-	if err != nil {
-		return nil, err
-	}
-	var objects struct {
-		Program *ebpf.Program `ebpf:"sink"`
-		Counts  *ebpf.Map     `ebpf:"counts"`
-	}
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
-		return nil, fmt.Errorf("load sink: %w", explain(err))
-	}
-	s := &Sink{program: objects.Program, counts: objects.Counts}
-	s.link, err = link.AttachXDP(link.XDPOptions{Program: s.program, Interface: ifindex, Flags: link.XDPDriverMode})
-	if err != nil {
-		_ = errors.Join(s.program.Close(), s.counts.Close())
-		return nil, fmt.Errorf("attach sink to interface %d: %w", ifindex, explain(err))
-	}
-	return s, nil
-}
-
-// Counts returns what has arrived since NewSink, by destination MAC.
-func (s *Sink) Counts() (map[[6]byte]Count, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link == nil {
-		return nil, errors.New("sink: closed")
-	}
-	counts := make(map[[6]byte]Count)
-	var mac trafficMac
-	var perCPU []trafficCount
-	each := s.counts.Iterate()
-	for each.Next(&mac, &perCPU) {
-		var sum Count
-		for _, c := range perCPU {
-			sum.Packets += c.Packets
-			sum.Bytes += c.Bytes
-		}
-		counts[mac.Byte] = sum
-	}
-	return counts, each.Err()
-}
-
-// Total is the sum over all MACs.
-func (s *Sink) Total() (Count, error) {
-	counts, err := s.Counts()
-	var sum Count
-	for _, c := range counts {
-		sum.Packets += c.Packets
-		sum.Bytes += c.Bytes
-	}
-	return sum, err
-}
-
-// Close takes the sink off the interface. Calling it again is harmless.
-func (s *Sink) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link == nil {
-		return nil
-	}
-	err := errors.Join(s.link.Close(), s.program.Close(), s.counts.Close())
-	s.link = nil
-	return err
 }

@@ -25,29 +25,46 @@ type trafficMac struct {
 	Unused [2]uint8
 }
 
+type trafficSample struct {
+	_      structs.HostLayout
+	Length uint32
+	Data   [2048]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	trafficMapCounts      = "counts"
-	trafficProgGenerate   = "generate"
-	trafficProgSink       = "sink"
-	trafficVarAddrAt      = "addr_at"
-	trafficVarFirstAddr   = "first_addr"
-	trafficVarFirstPort   = "first_port"
-	trafficVarFlow        = "flow"
-	trafficVarFlows       = "flows"
-	trafficVarHead        = "head"
-	trafficVarIpCheckAt   = "ip_check_at"
-	trafficVarIsUdp       = "is_udp"
-	trafficVarL4CheckAt   = "l4_check_at"
-	trafficVarL4CheckKept = "l4_check_kept"
-	trafficVarOutIfindex  = "out_ifindex"
-	trafficVarPortAt      = "port_at"
-	trafficVarPorts       = "ports"
-	trafficVarSent        = "sent"
-	trafficVarStride      = "stride"
-	trafficVarUntil       = "until"
+	trafficMapCounts         = "counts"
+	trafficMapLatencies      = "latencies"
+	trafficMapSamples        = "samples"
+	trafficProgGenerate      = "generate"
+	trafficProgRedirect      = "redirect"
+	trafficProgSink          = "sink"
+	trafficVarAddrAt         = "addr_at"
+	trafficVarDue            = "due"
+	trafficVarFirstAddr      = "first_addr"
+	trafficVarFirstPort      = "first_port"
+	trafficVarFlow           = "flow"
+	trafficVarFlows          = "flows"
+	trafficVarGap            = "gap"
+	trafficVarHead           = "head"
+	trafficVarIpCheckAt      = "ip_check_at"
+	trafficVarIsUdp          = "is_udp"
+	trafficVarL4CheckAt      = "l4_check_at"
+	trafficVarL4CheckKept    = "l4_check_kept"
+	trafficVarMacs           = "macs"
+	trafficVarMeasureLatency = "measure_latency"
+	trafficVarOutIfindex     = "out_ifindex"
+	trafficVarPortAt         = "port_at"
+	trafficVarPorts          = "ports"
+	trafficVarSampleOneIn    = "sample_one_in"
+	trafficVarSampled        = "sampled"
+	trafficVarSent           = "sent"
+	trafficVarStamp          = "stamp"
+	trafficVarStampAt        = "stamp_at"
+	trafficVarStride         = "stride"
+	trafficVarUntil          = "until"
 )
 
 // loadTraffic returns the embedded CollectionSpec for traffic.
@@ -93,6 +110,7 @@ type trafficSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficProgramSpecs struct {
 	Generate *ebpf.ProgramSpec `ebpf:"generate"`
+	Redirect *ebpf.ProgramSpec `ebpf:"redirect"`
 	Sink     *ebpf.ProgramSpec `ebpf:"sink"`
 }
 
@@ -100,29 +118,39 @@ type trafficProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
-	Counts *ebpf.MapSpec `ebpf:"counts"`
+	Counts    *ebpf.MapSpec `ebpf:"counts"`
+	Latencies *ebpf.MapSpec `ebpf:"latencies"`
+	Samples   *ebpf.MapSpec `ebpf:"samples"`
 }
 
 // trafficVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
-	AddrAt      *ebpf.VariableSpec `ebpf:"addr_at"`
-	FirstAddr   *ebpf.VariableSpec `ebpf:"first_addr"`
-	FirstPort   *ebpf.VariableSpec `ebpf:"first_port"`
-	Flow        *ebpf.VariableSpec `ebpf:"flow"`
-	Flows       *ebpf.VariableSpec `ebpf:"flows"`
-	Head        *ebpf.VariableSpec `ebpf:"head"`
-	IpCheckAt   *ebpf.VariableSpec `ebpf:"ip_check_at"`
-	IsUdp       *ebpf.VariableSpec `ebpf:"is_udp"`
-	L4CheckAt   *ebpf.VariableSpec `ebpf:"l4_check_at"`
-	L4CheckKept *ebpf.VariableSpec `ebpf:"l4_check_kept"`
-	OutIfindex  *ebpf.VariableSpec `ebpf:"out_ifindex"`
-	PortAt      *ebpf.VariableSpec `ebpf:"port_at"`
-	Ports       *ebpf.VariableSpec `ebpf:"ports"`
-	Sent        *ebpf.VariableSpec `ebpf:"sent"`
-	Stride      *ebpf.VariableSpec `ebpf:"stride"`
-	Until       *ebpf.VariableSpec `ebpf:"until"`
+	AddrAt         *ebpf.VariableSpec `ebpf:"addr_at"`
+	Due            *ebpf.VariableSpec `ebpf:"due"`
+	FirstAddr      *ebpf.VariableSpec `ebpf:"first_addr"`
+	FirstPort      *ebpf.VariableSpec `ebpf:"first_port"`
+	Flow           *ebpf.VariableSpec `ebpf:"flow"`
+	Flows          *ebpf.VariableSpec `ebpf:"flows"`
+	Gap            *ebpf.VariableSpec `ebpf:"gap"`
+	Head           *ebpf.VariableSpec `ebpf:"head"`
+	IpCheckAt      *ebpf.VariableSpec `ebpf:"ip_check_at"`
+	IsUdp          *ebpf.VariableSpec `ebpf:"is_udp"`
+	L4CheckAt      *ebpf.VariableSpec `ebpf:"l4_check_at"`
+	L4CheckKept    *ebpf.VariableSpec `ebpf:"l4_check_kept"`
+	Macs           *ebpf.VariableSpec `ebpf:"macs"`
+	MeasureLatency *ebpf.VariableSpec `ebpf:"measure_latency"`
+	OutIfindex     *ebpf.VariableSpec `ebpf:"out_ifindex"`
+	PortAt         *ebpf.VariableSpec `ebpf:"port_at"`
+	Ports          *ebpf.VariableSpec `ebpf:"ports"`
+	SampleOneIn    *ebpf.VariableSpec `ebpf:"sample_one_in"`
+	Sampled        *ebpf.VariableSpec `ebpf:"sampled"`
+	Sent           *ebpf.VariableSpec `ebpf:"sent"`
+	Stamp          *ebpf.VariableSpec `ebpf:"stamp"`
+	StampAt        *ebpf.VariableSpec `ebpf:"stamp_at"`
+	Stride         *ebpf.VariableSpec `ebpf:"stride"`
+	Until          *ebpf.VariableSpec `ebpf:"until"`
 }
 
 // trafficObjects contains all objects after they have been loaded into the kernel.
@@ -145,12 +173,16 @@ func (o *trafficObjects) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
-	Counts *ebpf.Map `ebpf:"counts"`
+	Counts    *ebpf.Map `ebpf:"counts"`
+	Latencies *ebpf.Map `ebpf:"latencies"`
+	Samples   *ebpf.Map `ebpf:"samples"`
 }
 
 func (m *trafficMaps) Close() error {
 	return _TrafficClose(
 		m.Counts,
+		m.Latencies,
+		m.Samples,
 	)
 }
 
@@ -158,22 +190,30 @@ func (m *trafficMaps) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
-	AddrAt      *ebpf.Variable `ebpf:"addr_at"`
-	FirstAddr   *ebpf.Variable `ebpf:"first_addr"`
-	FirstPort   *ebpf.Variable `ebpf:"first_port"`
-	Flow        *ebpf.Variable `ebpf:"flow"`
-	Flows       *ebpf.Variable `ebpf:"flows"`
-	Head        *ebpf.Variable `ebpf:"head"`
-	IpCheckAt   *ebpf.Variable `ebpf:"ip_check_at"`
-	IsUdp       *ebpf.Variable `ebpf:"is_udp"`
-	L4CheckAt   *ebpf.Variable `ebpf:"l4_check_at"`
-	L4CheckKept *ebpf.Variable `ebpf:"l4_check_kept"`
-	OutIfindex  *ebpf.Variable `ebpf:"out_ifindex"`
-	PortAt      *ebpf.Variable `ebpf:"port_at"`
-	Ports       *ebpf.Variable `ebpf:"ports"`
-	Sent        *ebpf.Variable `ebpf:"sent"`
-	Stride      *ebpf.Variable `ebpf:"stride"`
-	Until       *ebpf.Variable `ebpf:"until"`
+	AddrAt         *ebpf.Variable `ebpf:"addr_at"`
+	Due            *ebpf.Variable `ebpf:"due"`
+	FirstAddr      *ebpf.Variable `ebpf:"first_addr"`
+	FirstPort      *ebpf.Variable `ebpf:"first_port"`
+	Flow           *ebpf.Variable `ebpf:"flow"`
+	Flows          *ebpf.Variable `ebpf:"flows"`
+	Gap            *ebpf.Variable `ebpf:"gap"`
+	Head           *ebpf.Variable `ebpf:"head"`
+	IpCheckAt      *ebpf.Variable `ebpf:"ip_check_at"`
+	IsUdp          *ebpf.Variable `ebpf:"is_udp"`
+	L4CheckAt      *ebpf.Variable `ebpf:"l4_check_at"`
+	L4CheckKept    *ebpf.Variable `ebpf:"l4_check_kept"`
+	Macs           *ebpf.Variable `ebpf:"macs"`
+	MeasureLatency *ebpf.Variable `ebpf:"measure_latency"`
+	OutIfindex     *ebpf.Variable `ebpf:"out_ifindex"`
+	PortAt         *ebpf.Variable `ebpf:"port_at"`
+	Ports          *ebpf.Variable `ebpf:"ports"`
+	SampleOneIn    *ebpf.Variable `ebpf:"sample_one_in"`
+	Sampled        *ebpf.Variable `ebpf:"sampled"`
+	Sent           *ebpf.Variable `ebpf:"sent"`
+	Stamp          *ebpf.Variable `ebpf:"stamp"`
+	StampAt        *ebpf.Variable `ebpf:"stamp_at"`
+	Stride         *ebpf.Variable `ebpf:"stride"`
+	Until          *ebpf.Variable `ebpf:"until"`
 }
 
 // trafficPrograms contains all programs after they have been loaded into the kernel.
@@ -181,12 +221,14 @@ type trafficVariables struct {
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficPrograms struct {
 	Generate *ebpf.Program `ebpf:"generate"`
+	Redirect *ebpf.Program `ebpf:"redirect"`
 	Sink     *ebpf.Program `ebpf:"sink"`
 }
 
 func (p *trafficPrograms) Close() error {
 	return _TrafficClose(
 		p.Generate,
+		p.Redirect,
 		p.Sink,
 	)
 }

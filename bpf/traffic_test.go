@@ -129,7 +129,7 @@ func TestSinkCountsByMAC(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	near, far := newVeth(t, 1)
-	sink, err := NewSink(far.Attrs().Index)
+	sink, err := NewSink(far.Attrs().Index, SinkOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

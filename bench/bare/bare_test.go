@@ -65,7 +65,7 @@ func newRig(t testing.TB, arms int, args string) *rig {
 		r.server = veth(t, "server", "out")
 		args = "--interface out " + args
 	}
-	if r.sink, err = bpf.NewSink(r.server.Attrs().Index); err != nil {
+	if r.sink, err = bpf.NewSink(r.server.Attrs().Index, bpf.SinkOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.sink.Close() })

@@ -83,7 +83,7 @@ func build(r testnet.Reporter, arms int, servers []server) *network {
 		t.neighbour(r, t.back, s.addr, s.mac)
 	}
 	err := t.servers.Do(func() (err error) {
-		t.sink, err = bpf.NewSink(t.out.Index)
+		t.sink, err = bpf.NewSink(t.out.Index, bpf.SinkOptions{SampleOneIn: 64, Latency: true})
 		return err
 	})
 	if err != nil {
