@@ -47,14 +47,24 @@ type Packet struct {
 	End      int // one past the last byte of the IP packet; Ethernet padding is behind it
 	Flow     lb.Flow
 	TCPFlags uint8
+	Kind     Kind
 }
+
+// Kind says what of a packet is at hand.
+type Kind uint8
+
+const (
+	Whole Kind = iota // or a datagram's first fragment: the layer 4 header is there
+	Later             // a later fragment: there is none
+	Error             // an ICMP error: it is of the flow that the packet inside says
+)
 
 // Parse looks at the frame Buf[off:end]. Anything but None leaves only Buf, Off and what was reached before valid.
 //
 // Steer has checked much of this already, but a worker must stand on its own: frames also come from tests, captures and
 // whatever a changed BPF program lets through.
 func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
-	p.Buf, p.Off, p.End = buf, off, end
+	p.Buf, p.Off, p.End, p.Kind = buf, off, end, Whole
 	b := buf[off:end:end]
 	if len(b) < EtherLen {
 		return reason.Truncated
@@ -72,10 +82,10 @@ func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
 		l3 += VLANLen
 	}
 	p.L3 = off + l3
-	switch etherType {
-	case EtherIPv4:
+	if etherType == EtherIPv4 {
 		return p.parseIPv4(b[l3:])
-	case EtherIPv6:
+	}
+	if etherType == EtherIPv6 {
 		return p.parseIPv6(b[l3:])
 	}
 	return reason.NotIP
@@ -126,7 +136,7 @@ func (p *Packet) parseL4(b []byte) reason.Reason {
 		}
 		p.TCPFlags = 0
 	default:
-		return reason.NotL4
+		return p.parseICMP(b)
 	}
 	p.Flow.SrcPort = binary.BigEndian.Uint16(b[0:2])
 	p.Flow.DstPort = binary.BigEndian.Uint16(b[2:4])

@@ -16,7 +16,8 @@ const (
 	// Not weir's: goes on to the kernel.
 	NotIP        // neither IPv4 nor IPv6 behind the tags
 	NotL4        // a protocol weir does not balance
-	Fragment     // a fragment of an IP datagram
+	Fragment     // a fragment of a protocol that weir does not balance
+	ICMPError    // an ICMP error about no connection
 	NoService    // no connection and no service
 	NoConnection // no connection and not the start of one
 	LocalServer  // its server is the director itself
@@ -32,6 +33,12 @@ const (
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one
+	FragmentHeld      // waits for its datagram's first fragment; what becomes of it then is counted as well
+	FragmentLate      // was held, and the first fragment did not come in time
+	FragmentDuplicate // the same piece of its datagram has come before
+	FragmentOverlap   // part of its datagram has come before: the whole of it is dropped (RFC 5722)
+	FragmentTableFull // no room to wait for its datagram's first fragment, or others took it
+	BadQuote          // an ICMP error about weir's own tunnel that says nothing to the client
 	NoTxRoom          // the out queue had no free frame or no room in its ring
 	HostRefused       // the host path was full or over its rate
 
@@ -47,6 +54,7 @@ var names = [Count]string{
 	NotIP:             "not-ip",
 	NotL4:             "not-l4",
 	Fragment:          "fragment",
+	ICMPError:         "icmp-error",
 	NoService:         "no-service",
 	NoConnection:      "no-connection",
 	LocalServer:       "local-server",
@@ -60,6 +68,12 @@ var names = [Count]string{
 	TableFull:         "table-full",
 	PortsExhausted:    "ports-exhausted",
 	ReplyConflict:     "reply-conflict",
+	FragmentHeld:      "fragment-held",
+	FragmentLate:      "fragment-late",
+	FragmentDuplicate: "fragment-duplicate",
+	FragmentOverlap:   "fragment-overlap",
+	FragmentTableFull: "fragment-table-full",
+	BadQuote:          "bad-quote",
 	NoTxRoom:          "no-tx-room",
 	HostRefused:       "host-refused",
 }
