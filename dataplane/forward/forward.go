@@ -23,8 +23,8 @@ type Path struct {
 // Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
 // server's path: nothing in it depends on the packet.
 type Hop struct {
-	Path   *Path
-	To     packet.Endpoints // NAT, FULLNAT: what to write
+	Path *Path
+	To   packet.Endpoints // NAT, FULLNAT: what to write
 
 	// TUN; all zero in the other modes.
 	Source, Server lb.Addr   // of the outer header, both of one family

@@ -35,14 +35,14 @@ func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 		return r
 	}
 	p.DecrementTTL()
-	inside, df := uint8(protoIPIP), false
-	var tos uint8
+	inside, tos, ttl, df := uint8(protoIPIP), uint8(0), uint8(0), false
 	if p.Is6() {
-		inside, tos = protoIPv6, p.IP6().TrafficClass()
+		ip := p.IP6()
+		inside, tos, ttl = protoIPv6, ip.TrafficClass(), ip.HopLimit()
 	} else {
-		tos, df = p.IP().TOS(), p.IP().DontFragment()
+		ip := p.IP()
+		tos, ttl, df = ip.TOS(), ip.TTL(), ip.DontFragment()
 	}
-	ttl := p.TTL()
 
 	// The Ethernet header moves into the headroom; the outer headers take its place.
 	ether := p.L3 - p.Off
@@ -50,27 +50,36 @@ func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 	copy(p.Buf[off:off+ether], p.Buf[p.Off:p.L3])
 	l3 := off + ether
 	outer := p.Buf[l3:p.End:p.End]
+	follows := inside
+	switch h.Tunnel.Type {
+	case lb.GUE:
+		follows = uint8(lb.UDP)
+	case lb.GRE:
+		follows = protoGRE
+	}
 	etherType := p.Buf[l3-2 : l3]
 	if h.Server.Is4() {
 		binary.BigEndian.PutUint16(etherType, packet.EtherIPv4)
 		packet.PutIPv4(outer, packet.IPv4Fields{
-			TOS: tos, TTL: ttl, Protocol: outerProto(h, inside), TotalLen: uint16(len(outer)), ID: h.ID, DF: df,
+			TOS: tos, TTL: ttl, Protocol: follows, TotalLen: uint16(len(outer)), ID: h.ID, DF: df,
 			Src: h.Source.V4(), Dst: h.Server.V4(),
 		})
 		p.L4 = l3 + packet.IPv4MinLen
 	} else {
 		binary.BigEndian.PutUint16(etherType, packet.EtherIPv6)
 		packet.PutIPv6(outer, packet.IPv6Fields{
-			TrafficClass: tos, HopLimit: ttl, NextHeader: outerProto(h, inside), PayloadLen: uint16(len(outer) - packet.IPv6Len),
+			TrafficClass: tos, HopLimit: ttl, NextHeader: follows, PayloadLen: uint16(len(outer) - packet.IPv6Len),
 			Src: h.Source, Dst: h.Server,
 		})
 		p.L4 = l3 + packet.IPv6Len
 	}
-	switch h.Tunnel.Type {
-	case lb.GUE:
-		putGUE(p.Buf[p.L4:p.End:p.End], h, inside)
-	case lb.GRE:
-		putGRE(p.Buf[p.L4:p.End:p.End], h, inside)
+	if h.Tunnel.Type != lb.IPIP {
+		b := p.Buf[p.L4:p.End:p.End]
+		if h.Tunnel.Type == lb.GUE {
+			putGUE(b, h, inside)
+		} else {
+			putGRE(b, h, inside)
+		}
 	}
 	p.Off, p.L3 = off, l3
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
@@ -98,17 +107,6 @@ func (h *Hop) Overhead() int {
 		}
 	}
 	return n
-}
-
-// outerProto returns what the outer IP header says follows it.
-func outerProto(h *Hop, inside uint8) uint8 {
-	switch h.Tunnel.Type {
-	case lb.GUE:
-		return uint8(lb.UDP)
-	case lb.GRE:
-		return protoGRE
-	}
-	return inside
 }
 
 // putGUE writes a UDP header and a GUE header of variant 0 without options (draft-ietf-intarea-gue section 3.1).
