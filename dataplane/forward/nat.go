@@ -17,7 +17,11 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 		return r
 	}
 	p.DecrementTTL()
-	p.Translate(&h.To)
+	if p.Kind == packet.Whole {
+		p.Translate(&h.To)
+	} else {
+		p.TranslatePart(&h.To)
+	}
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }

@@ -69,6 +69,16 @@ func (p *Packet) ParseFirst() reason.Reason {
 	return reason.None
 }
 
+// TranslatePart is Translate for what is no whole packet: of a later fragment it writes the addresses, of an ICMP error also what it
+// quotes.
+func (p *Packet) TranslatePart(to *Endpoints) {
+	if p.Kind == Error {
+		p.translateError(to)
+		return
+	}
+	p.translateAddresses(to)
+}
+
 // SetFragmentID writes a fragment's identification.
 func (p *Packet) SetFragmentID(id uint32) {
 	if p.Is6() {

@@ -33,12 +33,12 @@ func (p *Packet) parseICMP(b []byte) reason.Reason {
 	switch {
 	case p.Flow.Proto == ICMP && !p.Is6() && len(b) >= icmpHeaderLen:
 		if t := b[0]; t == unreachable4 || t == timeExceeded4 || t == parameter4 {
-			p.Kind = Error
+			p.Kind, p.KeepSender = Error, false
 			return reason.ICMPError
 		}
 	case p.Flow.Proto == ICMPv6 && p.Is6() && len(b) >= icmpHeaderLen:
 		if t := b[0]; t == unreachable6 || t == tooBig6 || t == timeExceeded6 || t == parameter6 {
-			p.Kind = Error
+			p.Kind, p.KeepSender = Error, false
 			return reason.ICMPError
 		}
 	}
@@ -125,10 +125,10 @@ func (p *Packet) Inner(q *Packet, at int, is6 bool) bool {
 	return at < p.End && p.quoteAt(q, at, is6)
 }
 
-// TranslateError rewrites an ICMP error that travels along with the packets that Translate(to) rewrites: its own addresses as
-// theirs, and those of the packet it quotes, which travelled the other way, the other way about. With keepSender its source
-// stays. The checksums, the quoted ones as far as they are there, are brought along by the difference.
-func (p *Packet) TranslateError(to *Endpoints, keepSender bool) {
+// translateError rewrites an ICMP error that travels along with the packets that Translate(to) rewrites: its own addresses as
+// theirs, and those of the packet it quotes, which travelled the other way, the other way about (RFC 5508 section 4). The
+// checksums, the quoted ones as far as they are there, are brought along by the difference.
+func (p *Packet) translateError(to *Endpoints) {
 	var q Packet
 	if !p.Quote(&q) {
 		return
@@ -142,7 +142,7 @@ func (p *Packet) TranslateError(to *Endpoints, keepSender bool) {
 	c := Update16(binary.BigEndian.Uint16(field), before, foldSum(sum(0, changing)))
 
 	outer := Endpoints{Src: to.Src, Dst: to.Dst}
-	if keepSender {
+	if p.KeepSender {
 		outer.Src = lb.Addr{}
 	}
 	delta := p.translateAddresses(&outer)

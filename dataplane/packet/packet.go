@@ -48,6 +48,8 @@ type Packet struct {
 	Flow     lb.Flow
 	TCPFlags uint8
 	Kind     Kind
+	// KeepSender has TranslatePart leave an ICMP error's source as it is: a router's on the way. Parse clears it for errors.
+	KeepSender bool
 }
 
 // Kind says what of a packet is at hand.
