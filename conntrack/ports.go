@@ -3,6 +3,7 @@ package conntrack
 import (
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,7 +131,7 @@ func (p *ports) give(c *Conn) {
 }
 
 // portPoolsKept is how many pools (8 KiB each) a shard keeps before it drops those without a connection: dropping
-// one forgets the cursor, and the ports start again at the bottom.
+// one forgets the cursor, and the ports start again at a random place.
 const portPoolsKept = 64
 
 func (p *ports) shard(k portKey) *portShard {
@@ -138,10 +139,21 @@ func (p *ports) shard(k portKey) *portShard {
 	return &p.shards[h%uint64(len(p.shards))]
 }
 
+// newPortPool begins at a random port: after a restart, servers still hold connections of the life before, and a port that they
+// know would meet one of them.
 func newPortPool(first, last uint16) *portPool {
-	pool := &portPool{cursor: first}
-	for port := range 1 << 16 {
-		if port < int(first) || port > int(last) {
+	pool := &portPool{cursor: first + uint16(rand.Uint32N(uint32(last-first)+1))}
+	for w := range pool.words {
+		low, high := w*64, w*64+63
+		if high < int(first) || low > int(last) {
+			pool.words[w] = ^uint64(0)
+			pool.full[w/64] |= 1 << (w % 64)
+			continue
+		}
+		for port := low; port < int(first); port++ {
+			pool.set(uint16(port))
+		}
+		for port := high; port > int(last); port-- {
 			pool.set(uint16(port))
 		}
 	}

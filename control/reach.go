@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"weir/control/paths"
 	"weir/dataplane/forward"
@@ -26,6 +27,32 @@ func NewReach(w *paths.Watcher, ifindexes []int) *Reach {
 
 func (r *Reach) Watch(addr lb.Addr)   { r.watcher.Watch(addr) }
 func (r *Reach) Unwatch(addr lb.Addr) { r.watcher.Unwatch(addr) }
+
+// Await waits until the way to each of addrs is known or cannot become known by waiting, or the time is over; the first
+// packets to a server would be lost otherwise. It returns the addresses that are still asked for. Somebody must run the
+// watcher meanwhile.
+func (r *Reach) Await(ctx context.Context, addrs []lb.Addr, limit time.Duration) (unresolved []lb.Addr) {
+	for _, a := range addrs {
+		r.Watch(a)
+		defer r.Unwatch(a)
+	}
+	deadline := time.Now().Add(limit)
+	for {
+		unresolved = unresolved[:0]
+		for _, a := range addrs {
+			if r.watcher.Get(a).State == paths.Unresolved {
+				unresolved = append(unresolved, a)
+			}
+		}
+		if len(unresolved) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+			return unresolved
+		}
+		time.Sleep(awaitStep)
+	}
+}
+
+// awaitStep is how often Await looks: a neighbour on the same network answers within a fraction of a millisecond.
+const awaitStep = time.Millisecond
 
 // Path implements Paths.
 func (r *Reach) Path(addr lb.Addr) (*forward.Path, bool) {

@@ -135,10 +135,6 @@ func (d *director) applyRules(ctx context.Context) error {
 		return err
 	}
 	d.store.SetIfaces(d.workerIfaces())
-	if err := d.store.Apply(d.rules.Services()); err != nil {
-		return err
-	}
-	d.setTimeouts(d.rules)
 	d.wg.Go(func() {
 		if err := d.watcher.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("routes and neighbours are no longer followed", "error", err)
@@ -147,7 +143,41 @@ func (d *director) applyRules(ctx context.Context) error {
 	d.wg.Go(func() {
 		d.reach.Follow(ctx, d.store, d.steer.SetOwn, func(err error) { d.log.Error("own addresses", "error", err) })
 	})
+	d.awaitServers(d.rules, startPatience)
+	if err := d.store.Apply(d.rules.Services()); err != nil {
+		return err
+	}
+	d.setTimeouts(d.rules)
 	return nil
+}
+
+// How long weir waits for its servers' MAC addresses before it serves without those still missing: at the start, and when
+// servers are added while it serves.
+const (
+	startPatience  = time.Second
+	changePatience = 200 * time.Millisecond
+)
+
+// awaitServers lets the kernel resolve the servers that rules bring, so that their first packets find the way.
+func (d *director) awaitServers(rules *ipvsadm.Rules, limit time.Duration) {
+	known := map[lb.Addr]bool{}
+	for _, s := range d.store.Services() {
+		for _, v := range s.Servers {
+			known[v.Addr] = true
+		}
+	}
+	var fresh []lb.Addr
+	for _, s := range rules.Services() {
+		for _, v := range s.Servers {
+			if !known[v.Addr] {
+				known[v.Addr] = true
+				fresh = append(fresh, v.Addr)
+			}
+		}
+	}
+	for _, addr := range d.reach.Await(context.Background(), fresh, limit) {
+		d.log.Warn("server does not answer: its packets are dropped until it does", "server", addr)
+	}
 }
 
 // setTimeouts applies --set.
@@ -305,6 +335,7 @@ func (d *director) reload() {
 		d.log.Error("reload refused: nothing was changed", "error", err)
 		return
 	}
+	d.awaitServers(rules, changePatience)
 	if err := d.store.Apply(rules.Services()); err != nil {
 		for _, err := range flatten(err) {
 			d.log.Error("reload", "error", err)
