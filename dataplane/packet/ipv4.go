@@ -28,11 +28,12 @@ func (b IPv4) Src() uint32          { return binary.BigEndian.Uint32(b[12:16]) }
 func (b IPv4) Dst() uint32          { return binary.BigEndian.Uint32(b[16:20]) }
 func (b IPv4) setChecksum(c uint16) { binary.BigEndian.PutUint16(b[10:12], c) }
 
-// DecrementTTL takes one off the TTL, which must be above 0, as a router does (RFC 1812 5.3.1).
+// DecrementTTL takes one off the TTL, which must be above 0, as a router does (RFC 1812 5.3.1). The TTL is the upper byte of its
+// word: the checksum grows by 0x100, its carry added back, all ones written as zero (RFC 1624, RFC 1141).
 func (b IPv4) DecrementTTL() {
-	old := binary.BigEndian.Uint16(b[8:10])
 	b[8]--
-	b.setChecksum(Update16(b.Checksum(), old, old-0x100))
+	c := uint32(b.Checksum()) + 0x100
+	b.setChecksum(uint16(c + (c+1)>>16))
 }
 
 // SetSrc writes the source address and keeps the header checksum right.
@@ -70,5 +71,8 @@ func PutIPv4(b []byte, f IPv4Fields) {
 	b[10], b[11] = 0, 0
 	binary.BigEndian.PutUint32(b[12:16], f.Src)
 	binary.BigEndian.PutUint32(b[16:20], f.Dst)
-	binary.BigEndian.PutUint16(b[10:12], Checksum(b))
+	// 32-bit words may be added whole, as in sum; five of them are not worth its loop.
+	s := uint64(binary.BigEndian.Uint32(b[0:4])) + uint64(binary.BigEndian.Uint32(b[4:8])) + uint64(binary.BigEndian.Uint32(b[8:12])) +
+		uint64(f.Src) + uint64(f.Dst)
+	binary.BigEndian.PutUint16(b[10:12], ^foldSum(s))
 }

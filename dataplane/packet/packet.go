@@ -162,19 +162,21 @@ func (p *Packet) Len() int { return p.End - p.L3 }
 
 // TTL returns the TTL or hop limit.
 func (p *Packet) TTL() uint8 {
+	at := p.L3 + 8
 	if p.Is6() {
-		return p.IP6().HopLimit()
+		at--
 	}
-	return p.IP().TTL()
+	return p.Buf[at]
 }
 
-// DecrementTTL takes one off the TTL or hop limit, which must be above 0, as a router does (RFC 1812 5.3.1, RFC 8200 section 3).
+// DecrementTTL takes one off the TTL or hop limit, which must be above 0, as a router does.
 func (p *Packet) DecrementTTL() {
+	b := p.Buf[p.L3:]
 	if p.Is6() {
-		p.Buf[p.L3+7]--
-		return
+		b[7]--
+	} else {
+		IPv4(b).DecrementTTL()
 	}
-	p.IP().DecrementTTL()
 }
 
 // L4Bytes returns the packet from its TCP or UDP header on.
