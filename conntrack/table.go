@@ -116,7 +116,7 @@ func (t *Table) SetSecure(on bool) {
 		old := t.timeouts.Load()
 		v := *old
 		v.Secure = on
-		if t.timeouts.CompareAndSwap(old, &v) {
+		if old.Secure == on || t.timeouts.CompareAndSwap(old, &v) {
 			return
 		}
 	}

@@ -5,6 +5,7 @@
 //	err := store.Apply(services)     // the whole configuration; a difference is all that changes
 //	store.PathChanged(addr)          // a route or a neighbour changed
 //	store.Reap()                     // once a second: let go of what no connection names any more
+//	store.Defend(log)                // once a second: IPVS's defences, when the connection table runs full
 package control
 
 import (
@@ -70,7 +71,9 @@ type Store struct {
 	served map[steerKey]int
 	// retired are the keys of removed services, which the redirect program keeps until their last connection has ended.
 	retired map[lb.ServiceKey][]steerKey
-	serial  uint64
+	// defending says which of IPVS's defences were on when Defend looked last.
+	defending [defences]bool
+	serial    uint64
 }
 
 type serverKey struct {

@@ -21,8 +21,8 @@ type Sysctls struct {
 	AmDropRate              int        // am_droprate: with drop_packet=3, one packet in that many is dropped
 }
 
-// Defence modes of drop_entry, drop_packet and secure_tcp: never, when memory runs short (2 is how IPVS shows that it is on),
-// always.
+// Defence modes of drop_entry, drop_packet and secure_tcp: never, when the connection table runs full (2 is how IPVS shows that it
+// is on), always.
 const (
 	DefenceOff    = 0
 	DefenceAuto   = 1
@@ -41,8 +41,11 @@ const (
 
 func (m NodestMode) String() string { return [...]string{"udp", "0", "1"}[m] }
 
-// DefaultSysctls returns IPVS's defaults, but for expire_nodest_conn.
-func DefaultSysctls() Sysctls { return Sysctls{ConnReuseMode: 1, AmDropRate: 10} }
+// DefaultSysctls returns IPVS's defaults, but for expire_nodest_conn and for drop_entry, which is automatic here: IPVS's table grows while
+// there is memory, weir's has the size it was given.
+func DefaultSysctls() Sysctls {
+	return Sysctls{ConnReuseMode: 1, DropEntry: DefenceAuto, AmDropRate: 10}
+}
 
 // sysctl is one setting: how its value is read and shown.
 type sysctl struct {

@@ -311,6 +311,7 @@ func (d *director) serve(stop context.Context, reload <-chan os.Signal) error {
 			if err := d.store.Reap(); err != nil {
 				d.log.Error("removed servers", "error", err)
 			}
+			d.store.Defend(d.log)
 		case <-reload:
 			d.reload()
 		}
