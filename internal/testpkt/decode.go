@@ -40,7 +40,8 @@ type IP struct {
 	ICMPRest           uint32
 
 	Payload []byte // behind the layer-4 header; of a later fragment behind the IP header; without Ethernet padding
-	Inner   *IP    // of IP in IP (RFC 2003, RFC 2473)
+	Inner   *IP    // of IP in IP (RFC 2003, RFC 2473), in GRE, and in GUE, which is UDP to GUEPort
+	Tunnel  []byte // the GRE or GUE header in front of Inner
 
 	// Checksums is nil when every checksum of this packet (not of an inner one) holds, judged by adding up all its bytes. A UDP checksum
 	// of zero holds on IPv4 (RFC 768) and does not on IPv6 (RFC 8200 section 8.1). Those of fragments are not judged.
@@ -167,11 +168,9 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 	}
 	switch proto := layers.IPProtocol(ip.Proto); proto {
 	case layers.IPProtocolIPv4, layers.IPProtocolIPv6:
-		inner, err := parseIP(b)
-		if err != nil {
-			return fmt.Errorf("inner %w", err)
-		}
-		ip.Inner = inner
+		return ip.parseInner(proto, b)
+	case layers.IPProtocolGRE:
+		return ip.parseGRE(b)
 	case layers.IPProtocolTCP:
 		var h layers.TCP
 		if err := h.DecodeFromBytes(b, gopacket.NilDecodeFeedback); err != nil {
@@ -193,6 +192,9 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 		if !ip.ZeroUDP || src.Is6() {
 			ip.judge("UDP", h.Checksum, pseudoSum(src, dst, ip.Proto, len(b)), b)
 		}
+		if h.DstPort == GUEPort {
+			return ip.parseGUE(h.Payload)
+		}
 	case layers.IPProtocolICMPv4, layers.IPProtocolICMPv6:
 		if len(b) < 8 {
 			return fmt.Errorf("ICMP: %d bytes", len(b))
@@ -205,6 +207,47 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 		}
 		ip.judge("ICMP", binary.BigEndian.Uint16(b[2:]), sum, b)
 	}
+	return nil
+}
+
+// GUEPort is the port that IANA gave to generic UDP encapsulation.
+const GUEPort = 6080
+
+// parseGUE reads variant 0 without options or control messages (draft-ietf-intarea-gue section 3.1).
+func (ip *IP) parseGUE(b []byte) error {
+	if len(b) < 4 || b[0] != 0 || b[2] != 0 || b[3] != 0 {
+		return fmt.Errorf("GUE: %x is no plain header", b[:min(len(b), 4)])
+	}
+	ip.Tunnel = b[:4]
+	return ip.parseInner(layers.IPProtocol(b[1]), b[4:])
+}
+
+// parseGRE reads RFC 2784.
+func (ip *IP) parseGRE(b []byte) error {
+	var h layers.GRE
+	if err := h.DecodeFromBytes(b, gopacket.NilDecodeFeedback); err != nil {
+		return fmt.Errorf("GRE: %w", err)
+	}
+	ip.Tunnel, ip.HasL4Header = h.Contents, true
+	if h.ChecksumPresent {
+		ip.judge("GRE", h.Checksum, 0, b)
+	}
+	inside := layers.IPProtocolIPv4
+	if h.Protocol == layers.EthernetTypeIPv6 {
+		inside = layers.IPProtocolIPv6
+	}
+	return ip.parseInner(inside, h.Payload)
+}
+
+func (ip *IP) parseInner(proto layers.IPProtocol, b []byte) error {
+	inner, err := parseIP(b)
+	if err != nil {
+		return fmt.Errorf("inner %w", err)
+	}
+	if is6 := proto == layers.IPProtocolIPv6; is6 != inner.Src.Addr().Is6() {
+		return fmt.Errorf("inner packet is no %s", proto)
+	}
+	ip.Inner = inner
 	return nil
 }
 

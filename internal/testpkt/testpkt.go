@@ -61,6 +61,7 @@ type Packet struct {
 	df, mf     bool
 	fragOffset uint16
 	options    []byte // IPv4 only, padded to four bytes
+	extensions []extension
 
 	flags      Flags
 	seq, ack   uint32
@@ -172,6 +173,19 @@ func (p Packet) Fragment(offset uint16, more bool) Packet {
 
 // Options sets IPv4 options, which are padded to a multiple of four bytes; at most 40.
 func (p Packet) Options(b ...byte) Packet { p.options = b; return p }
+
+// extension is an IPv6 extension header: what it is and what follows its length.
+type extension struct {
+	kind uint8
+	body []byte
+}
+
+// Extension adds an IPv6 extension header of a kind (0 hop-by-hop, 43 routing, 60 destination options) behind those there are. Its body, what
+// follows the length byte, is padded with zeros (Pad1 options) to a multiple of eight bytes.
+func (p Packet) Extension(kind uint8, body ...byte) Packet {
+	p.extensions = append(p.extensions[:len(p.extensions):len(p.extensions)], extension{kind, body})
+	return p
+}
 
 // Seq sets a segment's sequence number.
 func (p Packet) Seq(n uint32) Packet { p.seq = n; return p }
@@ -288,7 +302,7 @@ func (p *Packet) network() gopacket.NetworkLayer {
 		if p.mf || p.fragOffset != 0 {
 			ip.NextHeader = layers.IPProtocolIPv6Fragment
 		}
-		return ip
+		return ip // prependNetwork puts the extension headers in front
 	}
 	ip := &layers.IPv4{Version: 4, TOS: p.tos, Id: p.id, TTL: p.ttl, Protocol: p.proto, SrcIP: p.src.AsSlice(), DstIP: p.dst.AsSlice(),
 		FragOffset: p.fragOffset / 8}
@@ -337,7 +351,21 @@ func (p *Packet) prependNetwork(buf gopacket.SerializeBuffer, network gopacket.N
 		binary.BigEndian.PutUint16(h[2:], offset)
 		binary.BigEndian.PutUint32(h[4:], uint32(p.id))
 	}
+	for _, e := range slices.Backward(p.extensions) {
+		units := (2 + len(e.body) + 7) / 8
+		h, _ := buf.PrependBytes(8 * units)
+		clear(h)
+		h[0], h[1] = byte(ip.NextHeader), byte(units-1)
+		copy(h[2:], e.body)
+		ip.NextHeader = layers.IPProtocol(e.kind)
+	}
+	// gopacket takes a hop-by-hop header for one that it has to write.
+	hop := ip.NextHeader
+	if hop == layers.IPProtocolIPv6HopByHop {
+		ip.NextHeader = layers.IPProtocolNoNextHeader
+	}
 	prepend(buf, ip)
+	buf.Bytes()[6] = byte(hop)
 	return layers.EthernetTypeIPv6
 }
 
