@@ -187,6 +187,9 @@ func FuzzParse(f *testing.F) {
 	for _, b := range []testpkt.Packet{
 		testpkt.TCP(client, virtual, testpkt.SYN), testpkt.UDP(client, virtual).VLAN(1, 2), testpkt.Echo(client.Addr(), virtual.Addr()),
 		testpkt.UDP(client, virtual).Options(7, 7, 4, 0, 0, 0, 0), testpkt.UDP(client, virtual).Fragment(8, true),
+		testpkt.TCP(client6, virtual6, testpkt.SYN).MSS(1440), testpkt.UDP(client6, virtual6).VLAN(1), testpkt.Echo(client6.Addr(), virtual6.Addr()),
+		testpkt.UDP(client6, virtual6).Extension(hopByHop, 5, 2, 0, 0).Extension(routing, 2).Extension(options),
+		testpkt.UDP(client6, virtual6).Extension(fragment), testpkt.UDP(client6, virtual6).Fragment(0, true),
 	} {
 		f.Add(b.Bytes())
 	}
@@ -199,7 +202,14 @@ func FuzzParse(f *testing.F) {
 		if p.L3 < 64+14 || p.L4 < p.L3+20 || p.End < p.L4+8 || p.End > len(buf) {
 			t.Fatalf("headers at %d and %d, end at %d of %d", p.L3, p.L4, p.End, len(buf))
 		}
-		p.Translate(&packet.Endpoints{Src: lb.AddrFrom4(1), Dst: lb.AddrFrom4(2), SrcPort: 3, DstPort: 4})
+		to := packet.Endpoints{Src: lb.AddrFrom4(1), Dst: lb.AddrFrom4(2), SrcPort: 3, DstPort: 4}
+		if p.Is6() {
+			to.Src, to.Dst = lb.MustParseAddr("fd00::1"), lb.MustParseAddr("fd00::2")
+		}
+		p.Translate(&to)
+		if at := p.L4 - p.L3; p.Is6() && at < 40 || p.Len() < at+8 {
+			t.Fatalf("layer 4 at %d of %d bytes", at, p.Len())
+		}
 	})
 }
 

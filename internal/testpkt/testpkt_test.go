@@ -31,7 +31,7 @@ var packets = map[string]Packet{
 	"last fragment":          UDP(client4, vip4).Text("tail").Fragment(1480, false),
 	"last fragment of IPv6":  UDP(client6, vip6).Text("tail").Fragment(1448, false),
 	"first fragment of IPv6": UDP(client6, vip6).Text("01234567").Fragment(0, true),
-	"extension headers":      UDP(client6, vip6).Text("x").Extension(0, 5, 2, 0, 0).Extension(60, 1, 12).Extension(43, 2),
+	"extension headers":      UDP(client6, vip6).Text("x").Extension(0, 5, 2, 0, 0).Extension(60, 1, 4).Extension(43, 2),
 	"atomic fragment":        TCP(client6, vip6, SYN).Extension(44),
 	"too big":                ICMPError(vip4.Addr(), client4.Addr(), 3, 4, 1400, TCP(client4, vip4, ACK)),
 	"another protocol":       Raw(client4.Addr(), vip4.Addr(), 50).Text("esp"),
