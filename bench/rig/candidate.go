@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/internal/testnet"
 	"weir/lb"
 )
 
@@ -21,15 +22,17 @@ type Candidate struct {
 type setting struct {
 	*network
 	Load
-	cpu       int // the director's
-	listed    []server
-	serverMAC string // of the first server
+	reporter testnet.Reporter
+	cpu      int // the director's
+	listed   []server
 }
 
 // running is a candidate that forwards.
 type running struct {
 	pids []int        // of those that do the forwarding, for their CPU time; none: softirqs do
 	stop func() error // nil: it goes with the network
+	// single: it sends everything to the first server.
+	single bool
 }
 
 // Programs are the paths of what a trial runs.
@@ -57,11 +60,15 @@ func (s *setting) process(ready string, command ...string) (*running, error) {
 // Bare is the forwarder on the plain library, with its own flags (bench/bare). It sets MACs and knows no mode but DR.
 func Bare(path, name string, flags ...string) Candidate {
 	return Candidate{Name: name, Modes: []lb.Mode{lb.DR}, start: func(s *setting) (*running, error) {
-		command := append([]string{path, "--dst-mac", s.serverMAC}, flags...)
+		command := append([]string{path, "--dst-mac", s.listed[0].mac.String()}, flags...)
 		for _, name := range s.interfaces() {
 			command = append(command, "--interface", name)
 		}
-		return s.process("forwarding", command...)
+		run, err := s.process("forwarding", command...)
+		if err == nil {
+			run.single = true
+		}
+		return run, err
 	}}
 }
 

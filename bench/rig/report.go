@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,20 +48,45 @@ func (r *Report) Print(w io.Writer) {
 			first = s
 			fmt.Fprintf(w, "\n%s\n", s.Load)
 			t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-			fmt.Fprintln(t, "\toffered Mpps\tforwarded Mpps\tlow - high\tloss\tCPU ns/packet\tof its threads\tratio\tloadavg\t")
+			fmt.Fprintln(t, "\toffered Mpps\tforwarded Mpps\tlow - high\tloss\tCPU ns/packet\tof its threads\tno-loss Mpps\tp50\tp99\tp99.9\tmax\tratio\tloadavg\t")
 		}
 		low, high := s.Samples[0].Mpps(), s.Samples[0].Mpps()
 		for _, m := range s.Samples {
 			low, high = min(low, m.Mpps()), max(high, m.Mpps())
 		}
 		mpps := s.Median(Sample.Mpps)
-		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f - %.3f\t%.2f %%\t%.0f\t%.0f\t%.2f\t%.1f\t\n", s.Candidate, s.Median(Sample.OfferedMpps), mpps, low, high,
-			100*s.Median(Sample.Loss), s.Median(Sample.CPUNanos), s.Median(Sample.OwnNanos), mpps/first.Median(Sample.Mpps),
+		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f - %.3f\t%.2f %%\t%.0f\t%.0f\t%s\t%s\t%.2f\t%.1f\t\n", s.Candidate, s.Median(Sample.OfferedMpps), mpps, low, high,
+			100*s.Median(Sample.Loss), s.Median(Sample.CPUNanos), s.Median(Sample.OwnNanos), s.noLoss(), s.latency(), mpps/first.Median(Sample.Mpps),
 			s.Median(func(m Sample) float64 { return m.Load }))
 	}
 	if t != nil {
 		t.Flush()
 	}
+}
+
+// noLoss and latency are a table's cells: "-" where it was not measured.
+func (s *Series) noLoss() string {
+	if !s.Load.Search {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f", s.Median(func(m Sample) float64 { return m.NoLoss / 1e6 }))
+}
+
+func (s *Series) latency() string {
+	if s.Samples[0].Latency == nil {
+		return "-\t-\t-\t-"
+	}
+	var cells []string
+	for _, get := range []func(*Latency) time.Duration{
+		func(l *Latency) time.Duration { return l.P50 },
+		func(l *Latency) time.Duration { return l.P99 },
+		func(l *Latency) time.Duration { return l.P999 },
+		func(l *Latency) time.Duration { return l.Max },
+	} {
+		us := s.Median(func(m Sample) float64 { return float64(get(m.Latency)) / 1e3 })
+		cells = append(cells, fmt.Sprintf("%.1f us", us))
+	}
+	return strings.Join(cells, "\t")
 }
 
 // JSON writes the report with every sample.

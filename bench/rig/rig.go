@@ -1,6 +1,6 @@
 // Package rig measures forwarders: weir, and what it is compared with, one after the other on the same generator, wires and sink.
 //
-//	suite := rig.Suite{Candidates: rig.All(rig.Programs{Weir: "bin/weir", Bare: "bin/bare"}), Runs: 5}
+//	suite := rig.Suite{Plan: rig.Full(rig.Programs{Weir: "bin/weir", Bare: "bin/bare"}, time.Second), Runs: 5}
 //	report, err := suite.Run(ctx, progress)
 //	report.Print(os.Stdout)
 //
@@ -13,7 +13,6 @@
 package rig
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -29,6 +28,7 @@ var (
 	vip         = netip.MustParseAddrPort("192.0.2.10:53")
 	local       = netip.MustParseAddr("10.0.0.254") // the first of FULLNAT's local addresses; more are below it
 	firstClient = netip.MustParseAddrPort("10.64.0.1:1024")
+	clientNet   = netip.MustParsePrefix("10.64.0.0/10")
 )
 
 const (
@@ -122,10 +122,3 @@ const (
 	// OneCPU has everything on the first CPU; the generator runs when nobody else wants to.
 	OneCPU Layout = "one-cpu"
 )
-
-func (l Layout) valid() error {
-	if l != OwnCPU && l != OneCPU {
-		return fmt.Errorf("layout %q: allowed are %s and %s", l, OwnCPU, OneCPU)
-	}
-	return nil
-}

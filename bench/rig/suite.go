@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Suite is a comparison: every candidate under every load, taking turns, so that what the machine is busy with hits all alike.
+// Suite makes comparisons: all candidates take turns, so that what the machine is busy with hits all alike.
 type Suite struct {
-	Candidates []Candidate
-	Loads      []Load
-	Runs       int
+	Plan []Comparison
+	Runs int
 }
 
 // Series are the samples of one candidate under one load.
@@ -61,12 +60,10 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 		*Series
 	}
 	var all []place
-	for _, load := range s.Loads {
-		for _, c := range s.Candidates {
-			if slices.Contains(c.Modes, load.Mode) {
-				series := &Series{Candidate: c.Name, Load: load}
-				all, r.Series = append(all, place{c, series}), append(r.Series, series)
-			}
+	for _, comparison := range s.Plan {
+		for _, c := range comparison.Candidates {
+			series := &Series{Candidate: c.Name, Load: comparison.Load}
+			all, r.Series = append(all, place{c, series}), append(r.Series, series)
 		}
 	}
 	for run := range s.Runs {
@@ -85,4 +82,10 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 		}
 	}
 	return r, nil
+}
+
+// Add appends what a later suite measured.
+func (r *Report) Add(later *Report) {
+	r.Series = append(r.Series, later.Series...)
+	r.Took += later.Took
 }

@@ -4,25 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
-	"weir/bpf"
 	"weir/internal/testnet"
-	"weir/internal/testpkt"
 	"weir/lb"
 )
 
 // Load is what a trial sends, and through what.
 type Load struct {
+	Layout  Layout
 	Mode    lb.Mode
 	Arms    int           // 1 or 2
 	Flows   int           // 1 to 1,000,000, all of them known to the director before the clock starts
 	Size    int           // of the frames in bytes, FCS included as in RFC 2544: 64 to 1,518
-	Rate    float64       // packets per second; 0: as fast as the generator can
 	Servers int           // among which the flows are balanced
+	Rate    float64       // packets per second, with latency; 0: as fast as the generator can
+	Search  bool          // also for the highest rate with at most 0.1 % loss
 	Time    time.Duration // that is measured
-	Layout  Layout
 }
 
 // Sample is what a trial measured.
@@ -30,9 +28,18 @@ type Sample struct {
 	Offered   uint64        `json:"offered"`   // packets sent by the generator
 	Forwarded uint64        `json:"forwarded"` // packets that reached the sink
 	Took      time.Duration `json:"took_ns"`
-	CPU       time.Duration `json:"cpu_ns"`  // the director's CPU was busy, by /proc/stat
-	Own       time.Duration `json:"own_ns"`  // the director's threads had a CPU; 0 where softirqs forward
-	Load      float64       `json:"loadavg"` // of the machine: with more than about 2 of what the trial itself needs, others were at work
+	CPU       time.Duration `json:"cpu_ns"`            // the director's CPU was busy, by /proc/stat
+	Own       time.Duration `json:"own_ns"`            // the director's threads had a CPU; 0 where softirqs forward
+	NoLoss    float64       `json:"no_loss_pps"`       // highest rate with at most 0.1 % loss; 0: not searched for
+	Latency   *Latency      `json:"latency,omitempty"` // of one packet in eight, at a given rate
+	Checked   int           `json:"checked"`           // packets that were looked at and right
+	Load      float64       `json:"loadavg"`           // of the machine in the last minute: two busy CPUs are the trial's own
+}
+
+// Latency is from when the generator has made a packet to when the sink drops it.
+type Latency struct {
+	P50, P99, P999, Max time.Duration
+	Count               uint64
 }
 
 // Mpps returns what was forwarded, in millions of packets per second.
@@ -66,7 +73,7 @@ func Trial(ctx context.Context, c Candidate, load Load) (s Sample, err error) {
 	}
 	err = testnet.Run(func(r testnet.Reporter) error {
 		listed := serverList(load.Servers)
-		set := &setting{network: build(r, load.Arms, listed), Load: load, cpu: cpu, listed: listed, serverMAC: listed[0].mac.String()}
+		set := &setting{network: build(r, load.Arms, listed), Load: load, reporter: r, cpu: cpu, listed: listed}
 		run, err := c.start(set)
 		if err != nil {
 			return err
@@ -83,66 +90,47 @@ func Trial(ctx context.Context, c Candidate, load Load) (s Sample, err error) {
 	return s, nil
 }
 
-// packet returns what the generator sends copies of.
-func (s *setting) packet() []byte {
-	return testpkt.UDP(firstClient, vip).From(gatewayMAC).To(s.front.MAC).Size(s.Size - 4).Bytes()
-}
-
 const (
 	// warmUpRate is slow enough for any candidate to open a connection for each flow without loss.
 	warmUpRate = 300_000
 	// settle is how long the load has run when the clock starts.
 	settle = 200 * time.Millisecond
 	// drain is how long packets on their way are waited for.
-	drain = 50 * time.Millisecond
+	drain = 30 * time.Millisecond
 )
 
-// source is a generator that sends, in a goroutine of its own.
-type source struct {
-	*bpf.Generator
-	cancel context.CancelFunc
-	done   chan error
-}
-
-// send starts the generator: count packets, or without end.
-func (s *setting) send(ctx context.Context, count uint64, rate float64) (*source, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	src := &source{cancel: cancel, done: make(chan error, 1)}
-	opened := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread's priority ends with it
-		src.done <- s.clients.Do(func() error {
-			g, err := bpf.NewGenerator(s.in.Index, s.packet(), s.Flows)
-			src.Generator = g
-			opened <- err
-			if err != nil {
-				return err
-			}
-			return g.Run(ctx, count, rate)
-		})
-	}()
-	if err := <-opened; err != nil {
-		cancel()
-		return nil, err
-	}
-	return src, nil
-}
-
-// end stops the generator and waits for it.
-func (s *source) end() error {
-	s.cancel()
-	return errors.Join(<-s.done, s.Close())
-}
-
 func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
-	warm, err := s.send(ctx, uint64(max(s.Flows, 1000)), warmUpRate)
+	warm, err := s.send(ctx, traffic{count: max(s.Flows, 1000), rate: warmUpRate})
 	if err != nil {
 		return m, err
 	}
-	if err := errors.Join(<-warm.done, warm.Close()); err != nil {
+	if err := warm.wait(); err != nil {
 		return m, err
 	}
-	src, err := s.send(ctx, 0, s.Rate)
+	if s.Rate > 0 {
+		m, err = s.paced(ctx, run, s.Rate, s.Time)
+	} else {
+		m, err = s.flood(ctx, run)
+	}
+	if err != nil {
+		return m, err
+	}
+	if m.Forwarded == 0 {
+		return m, fmt.Errorf("nothing of %d packets reached the servers", m.Offered)
+	}
+	if s.Search {
+		if m.NoLoss, err = s.search(ctx, run, m.Mpps()*1e6); err != nil {
+			return m, err
+		}
+	}
+	m.Load = loadAverage()
+	m.Checked, err = s.check(run)
+	return m, err
+}
+
+// flood measures a stretch in the middle of a load without end.
+func (s *setting) flood(ctx context.Context, run *running) (m Sample, err error) {
+	src, err := s.send(ctx, traffic{})
 	if err != nil {
 		return m, err
 	}
@@ -155,21 +143,91 @@ func (s *setting) measure(ctx context.Context, run *running) (m Sample, err erro
 	if err := errors.Join(err, ctx.Err(), src.end()); err != nil {
 		return m, err
 	}
-	m.Offered -= before.Offered
-	m.Forwarded -= before.Forwarded
-	m.Took -= before.Took
-	m.CPU -= before.CPU
-	m.Own -= before.Own
-	m.Load = loadAverage()
-	if m.Forwarded == 0 {
-		return m, fmt.Errorf("nothing of %d packets reached the servers", m.Offered)
+	sleep(ctx, drain)
+	return m.since(before), nil
+}
+
+// paced measures a load from its first packet to its last: every loss is one of the director.
+func (s *setting) paced(ctx context.Context, run *running, rate float64, t time.Duration) (m Sample, err error) {
+	hist, err := s.sink.Latency()
+	if err != nil {
+		return m, err
 	}
-	return m, nil
+	before, err := s.read(nil, run)
+	if err != nil {
+		return m, err
+	}
+	src, err := s.send(ctx, traffic{rate: rate, even: true})
+	if err != nil {
+		return m, err
+	}
+	sleep(ctx, t)
+	sent, err := src.stop()
+	if err != nil {
+		return m, errors.Join(err, ctx.Err())
+	}
+	took := time.Since(epoch) - before.Took
+	sleep(ctx, drain)
+	if m, err = s.read(nil, run); err != nil {
+		return m, errors.Join(err, ctx.Err())
+	}
+	after, err := s.sink.Latency()
+	if err != nil {
+		return m, err
+	}
+	m = m.since(before)
+	m.Offered, m.Took = sent, took
+	hist = after.Sub(hist)
+	m.Latency = &Latency{P50: hist.Quantile(0.5), P99: hist.Quantile(0.99), P999: hist.Quantile(0.999), Max: hist.Quantile(1), Count: hist.Count()}
+	return m, ctx.Err()
+}
+
+const (
+	tolerated  = 0.001 // RFC 2544 asks for none; virtual machines lose a millisecond now and then
+	searchTime = 300 * time.Millisecond
+	searchStep = 0.02 // to what share of the rate it is known in the end
+)
+
+// search finds the highest rate with no more loss than is tolerated, by halving (RFC 2544 26.1). A rate that fails is tried once more: on a
+// virtual machine a CPU is away for some milliseconds now and then, which says nothing about the director.
+func (s *setting) search(ctx context.Context, run *running, flooded float64) (float64, error) {
+	low, high := 0.0, flooded*1.15
+	for high-low > searchStep*high && ctx.Err() == nil {
+		rate := (low + high) / 2
+		if low == 0 {
+			rate = flooded * 0.9
+		}
+		passed := 0.0
+		for range 2 {
+			m, err := s.paced(ctx, run, rate, searchTime)
+			if err != nil {
+				return 0, err
+			}
+			if m.Loss() <= tolerated {
+				passed = m.OfferedMpps() * 1e6
+				break
+			}
+		}
+		switch {
+		case passed == 0 && low == 0:
+			high, flooded = rate, flooded*0.7
+		case passed == 0:
+			high = rate
+		case passed < rate*0.97: // the generator cannot keep more
+			return passed, nil
+		default:
+			low = rate
+		}
+		if high < 1000 {
+			return 0, ctx.Err()
+		}
+	}
+	return low, ctx.Err()
 }
 
 var epoch = time.Now()
 
-// read takes all counters, the two that matter most close together.
+// read takes all counters, the two that matter most close together. Without a source, what was offered is left out.
 func (s *setting) read(src *source, run *running) (m Sample, err error) {
 	if m.CPU, err = busyTime(s.cpu); err != nil {
 		return m, err
@@ -180,8 +238,19 @@ func (s *setting) read(src *source, run *running) (m Sample, err error) {
 		return m, err
 	}
 	m.Took, m.Forwarded = time.Since(epoch), count.Packets
-	m.Offered, err = src.Sent()
+	if src != nil {
+		m.Offered, err = src.generator.Sent()
+	}
 	return m, err
+}
+
+func (s Sample) since(before Sample) Sample {
+	s.Offered -= before.Offered
+	s.Forwarded -= before.Forwarded
+	s.Took -= before.Took
+	s.CPU -= before.CPU
+	s.Own -= before.Own
+	return s
 }
 
 func sleep(ctx context.Context, d time.Duration) {

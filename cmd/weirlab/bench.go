@@ -7,80 +7,151 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"weir/bench/rig"
+	"weir/internal/lab"
 	"weir/lb"
 )
 
-const benchUsage = `weirlab bench measures how much weir forwards, beside what it is compared with, in network namespaces of its own. Candidates take
-turns; the table has medians. It needs root, and a machine that has nothing else to do: the last column shows whether it had.
+const benchUsage = `weirlab bench measures how much weir forwards, beside what it is compared with, in network namespaces of its own. Candidates
+take turns; the tables have medians, and every trial's packets are looked at on arrival. It needs root, and a machine that has nothing
+else to do: the last column shows whether it had.
 
 Usage: weirlab bench [flags]
+
+Without one of the flags of a load (--layout to --search) it measures all that bench/RESULTS.md has, in some minutes.
 
 Flags:
 `
 
-// bench is the verb with flags of its own.
+// benchOptions are what bench's command line says.
+type benchOptions struct {
+	programs rig.Programs
+	runs     int
+	json     bool
+	plan     []rig.Comparison
+	full     bool // the plan is the full one: latencies follow
+	time     time.Duration
+}
+
+// bench is the verb, which has flags of its own.
 func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parseBench(args, stdout)
+	if err != nil || o == nil {
+		return err
+	}
+	p := newProgress(stderr)
+	suite := rig.Suite{Plan: o.plan, Runs: o.runs}
+	report, err := suite.Run(ctx, p.say)
+	if o.full && err == nil {
+		var more *rig.Report
+		suite.Plan = rig.AtHalf(report, o.programs, o.time)
+		more, err = suite.Run(ctx, p.say)
+		report.Add(more)
+	}
+	p.end()
+	if o.json {
+		return errors.Join(err, report.JSON(stdout))
+	}
+	report.Print(stdout)
+	return err
+}
+
+// parseBench reads the command line; nil options: all has been said.
+func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
+	o := &benchOptions{}
 	fs := pflag.NewFlagSet("weirlab bench", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.SortFlags = false
 	weir := fs.String("weir", "", "`PATH` of the weir to run (default: the one beside this program)")
 	bare := fs.String("bare", "", "`PATH` of the bare forwarder (default: the one beside this program)")
-	runs := fs.Int("runs", 5, "trials of each candidate under each load")
-	duration := fs.Duration("time", time.Second, "that each trial measures")
-	asJSON := fs.Bool("json", false, "print JSON with every sample instead of the table")
-	quick := fs.Bool("quick", false, "one run of 300 ms each: shows that everything works, not how fast")
+	fs.IntVar(&o.runs, "runs", 5, "trials of each candidate under each load")
+	fs.DurationVar(&o.time, "time", time.Second, "that each trial measures")
+	fs.BoolVar(&o.json, "json", false, "print JSON with every sample instead of tables")
+	quick := fs.Bool("quick", false, "one run of 200 ms each of some: shows that it works, not how fast")
+	only := fs.StringSlice("only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
+	l := rig.DefaultLoad(0)
+	loadFlags := []string{"layout", "mode", "arms", "flows", "size", "servers", "rate", "search"}
+	layout := fs.String("layout", string(l.Layout), "own-cpu: the director has the last CPU, generator and interrupts the first; one-cpu: all share one")
+	mode := fs.String("mode", l.Mode.String(), "dr, nat, fullnat or tun")
+	fs.IntVar(&l.Arms, "arms", l.Arms, "interfaces of the director: 1 or 2")
+	fs.IntVar(&l.Flows, "flows", l.Flows, "connections: 1 to 1000000")
+	fs.IntVar(&l.Size, "size", l.Size, "of frames in bytes, FCS included: 64 to 1518")
+	fs.IntVar(&l.Servers, "servers", l.Servers, "1 to 100")
+	fs.Float64Var(&l.Rate, "rate", 0, "packets per second, evenly, and their latency; 0: as many as the generator can")
+	fs.BoolVar(&l.Search, "search", false, "find the highest rate with at most 0.1 % loss too")
 	help := fs.BoolP("help", "h", false, "print this help and exit")
 	if err := fs.Parse(args); err != nil {
-		return usageError{fmt.Errorf("%w (see weirlab bench --help)", err)}
+		return nil, usageError{fmt.Errorf("%w (see weirlab bench --help)", err)}
 	}
 	if *help {
-		fmt.Fprint(stdout, benchUsage, fs.FlagUsages())
-		return nil
+		// A switch is given or not: that it could be spelled --switch=true helps nobody.
+		fmt.Fprint(stdout, benchUsage, strings.ReplaceAll(fs.FlagUsagesWrapped(110), "[=true|false]", "             "))
+		return nil, nil
 	}
+	o.full = !slices.ContainsFunc(loadFlags, fs.Changed)
 	if *quick {
-		*runs, *duration = 1, 300*time.Millisecond
+		o.runs, o.time = 1, 200*time.Millisecond
 	}
-	switch {
-	case fs.NArg() > 0:
-		return usageError{fmt.Errorf("%q: bench takes flags only (see weirlab bench --help)", fs.Arg(0))}
-	case *runs < 1 || *runs > 100:
-		return usageError{fmt.Errorf("--runs %d: allowed are 1 to 100", *runs)}
-	case *duration < 100*time.Millisecond || *duration > time.Minute:
-		return usageError{fmt.Errorf("--time %s: allowed are 100ms to 1m", *duration)}
+	l.Layout, l.Time = rig.Layout(*layout), o.time
+	if i := slices.IndexFunc(lab.Modes, func(m lb.Mode) bool { return strings.EqualFold(m.String(), *mode) }); i >= 0 {
+		l.Mode = lab.Modes[i]
+	} else {
+		l.Mode = 0
+	}
+	var problems []error
+	for _, c := range []struct {
+		ok     bool
+		format string
+		args   []any
+	}{
+		{fs.NArg() == 0, "%q: bench takes flags only", []any{fs.Args()}},
+		{o.runs >= 1 && o.runs <= 100, "--runs %d: allowed are 1 to 100", []any{o.runs}},
+		{o.time >= 100*time.Millisecond && o.time <= time.Minute, "--time %s: allowed are 100ms to 1m", []any{o.time}},
+		{l.Layout == rig.OwnCPU || l.Layout == rig.OneCPU, "--layout %q: allowed are %s and %s", []any{*layout, rig.OwnCPU, rig.OneCPU}},
+		{l.Mode != 0, "--mode %q: allowed are dr, nat, fullnat and tun", []any{*mode}},
+		{l.Arms == 1 || l.Arms == 2, "--arms %d: allowed are 1 and 2", []any{l.Arms}},
+		{l.Flows >= 1 && l.Flows <= 1_000_000, "--flows %d: allowed are 1 to 1000000", []any{l.Flows}},
+		{l.Size >= 64 && l.Size <= 1518, "--size %d: allowed are 64 to 1518", []any{l.Size}},
+		{l.Servers >= 1 && l.Servers <= 100, "--servers %d: allowed are 1 to 100", []any{l.Servers}},
+		{l.Rate == 0 || l.Rate >= 1000 && l.Rate <= 1e8, "--rate %v: allowed are 0 and 1000 to 1e8", []any{l.Rate}},
+		{l.Layout == rig.OwnCPU || l.Rate == 0 && !l.Search, "--layout one-cpu: a given rate and the search need a CPU for the generator", nil},
+	} {
+		if !c.ok {
+			problems = append(problems, fmt.Errorf(c.format, c.args...))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, usageError{errors.Join(problems...)}
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("network namespaces and AF_XDP need root: try sudo weirlab bench")
+		return nil, errors.New("network namespaces and AF_XDP need root: try sudo weirlab bench")
 	}
-	var programs rig.Programs
 	var err error
-	if programs.Weir, err = findWeir(*weir); err != nil {
-		return err
+	if o.programs.Weir, err = findWeir(*weir); err != nil {
+		return nil, err
 	}
-	if programs.Bare, err = findBare(*bare); err != nil {
-		return err
+	if o.programs.Bare, err = findBare(*bare); err != nil {
+		return nil, err
 	}
-	suite := rig.Suite{
-		Candidates: []rig.Candidate{
-			rig.Bare(programs.Bare, "bare, as it comes"),
-			rig.Bare(programs.Bare, "bare, bursts of 256", "--burst", "256"),
-			rig.Weir(programs.Weir, "weir"),
-		},
-		Loads: []rig.Load{{Mode: lb.DR, Arms: 2, Flows: 1000, Size: 64, Servers: 8, Time: *duration, Layout: rig.OwnCPU}},
-		Runs:  *runs,
+	if o.full {
+		o.plan = rig.Full(o.programs, o.time)
+	} else {
+		o.plan = []rig.Comparison{{Load: l, Candidates: rig.All(o.programs, l.Mode)}}
 	}
-	p := newProgress(stderr)
-	report, err := suite.Run(ctx, p.say)
-	p.end()
-	if *asJSON {
-		return errors.Join(err, report.JSON(stdout))
+	if *quick && o.full {
+		o.plan, o.full = rig.Quick(o.plan), false
 	}
-	report.Print(stdout)
-	return err
+	o.plan = rig.Only(o.plan, *only...)
+	if len(o.plan) == 0 {
+		return nil, usageError{fmt.Errorf("--only %s: no candidate's name contains that", strings.Join(*only, ","))}
+	}
+	return o, nil
 }
 
 // findBare returns the path of the bare forwarder: the one named, or the one beside this program.

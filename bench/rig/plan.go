@@ -1,0 +1,110 @@
+package rig
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"weir/lb"
+)
+
+// Comparison is candidates under one load.
+type Comparison struct {
+	Load       Load
+	Candidates []Candidate
+}
+
+// All returns every candidate that knows the mode, limits first, weir last.
+func All(p Programs, mode lb.Mode) []Candidate {
+	all := []Candidate{
+		Redirect,
+		Bare(p.Bare, "bare AF_XDP, as it comes"),
+		Bare(p.Bare, "bare AF_XDP, bursts of 64", "--burst", "64"),
+		Bare(p.Bare, "bare AF_XDP, bursts of 256", "--burst", "256"),
+		IPForward,
+		StatelessDR,
+		DNAT("nftables DNAT, numgen", "numgen inc"),
+		DNAT("nftables DNAT, jhash", "jhash ip saddr . udp sport"),
+		Masquerade,
+		Weir(p.Weir, "weir"),
+	}
+	return slices.DeleteFunc(all, func(c Candidate) bool { return !slices.Contains(c.Modes, mode) })
+}
+
+// Only leaves those candidates whose names contain one of the words, all when there are none, and those comparisons that have any then.
+func Only(plan []Comparison, words ...string) (left []Comparison) {
+	for _, c := range plan {
+		if c.Candidates = named(c.Candidates, words...); len(c.Candidates) > 0 {
+			left = append(left, c)
+		}
+	}
+	return left
+}
+
+func named(all []Candidate, words ...string) []Candidate {
+	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool {
+		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(c.Name, w) })
+	})
+}
+
+// Quick leaves what takes seconds: no search, and no comparison of a million flows.
+func Quick(plan []Comparison) (left []Comparison) {
+	for _, c := range plan {
+		if c.Load.Search = false; c.Load.Flows < 1_000_000 {
+			left = append(left, c)
+		}
+	}
+	return left
+}
+
+// DefaultLoad is what a load is where nothing else is said.
+func DefaultLoad(t time.Duration) Load {
+	return Load{Layout: OwnCPU, Mode: lb.DR, Arms: 2, Flows: 1000, Size: 64, Servers: 8, Time: t}
+}
+
+// Full is the plan of `make bench`: what weir is to be measured by.
+func Full(p Programs, t time.Duration) (plan []Comparison) {
+	add := func(c []Candidate, change func(*Load)) {
+		load := DefaultLoad(t)
+		change(&load)
+		plan = append(plan, Comparison{load, c})
+	}
+	// In DR beside the limits; the highest rate without loss beside that of the bare forwarder.
+	add(All(p, lb.DR), func(l *Load) { l.Search = true })
+	add(named(All(p, lb.DR), "bare", "weir"), func(l *Load) { l.Arms = 1 })
+	// NAT and FULLNAT beside netfilter.
+	add(All(p, lb.NAT), func(l *Load) { l.Mode, l.Flows, l.Search = lb.NAT, 65_536, true })
+	add(All(p, lb.FULLNAT), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
+	// All on one CPU.
+	add(All(p, lb.NAT), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, 1_000_000, OneCPU })
+	// Weir against its own figure with few flows.
+	weir := named(All(p, lb.DR), "weir")
+	for _, mode := range everyMode {
+		for _, flows := range []int{1000, 1_000_000} {
+			if mode != lb.DR || flows != 1000 {
+				add(weir, func(l *Load) { l.Mode, l.Flows = mode, flows })
+			}
+		}
+	}
+	return plan
+}
+
+// AtHalf is the plan of latencies: weir and nftables in NAT, both at half of the slower one's highest rate without loss, as an earlier report
+// has it. None when it has not.
+func AtHalf(r *Report, p Programs, t time.Duration) []Comparison {
+	slowest := 0.0
+	var load Load
+	for _, s := range r.Series {
+		if !s.Load.Search || s.Load.Mode != lb.NAT || len(s.Samples) == 0 {
+			continue
+		}
+		if rate := s.Median(func(m Sample) float64 { return m.NoLoss }); slowest == 0 || rate < slowest {
+			slowest, load = rate, s.Load
+		}
+	}
+	if slowest == 0 {
+		return nil
+	}
+	load.Rate, load.Search, load.Time = slowest/2, false, t
+	return []Comparison{{load, All(p, lb.NAT)}}
+}

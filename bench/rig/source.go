@@ -1,0 +1,90 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"weir/bpf"
+	"weir/internal/testpkt"
+)
+
+// packet returns what the generator sends copies of: UDP with a checksum and a payload of zeros.
+func (s *setting) packet() []byte {
+	const headers, fcs = 14 + 20 + 8, 4
+	return testpkt.UDP(firstClient, vip).From(gatewayMAC).To(s.front.MAC).Payload(make([]byte, s.Size-headers-fcs)).Bytes()
+}
+
+// traffic is what a source sends.
+type traffic struct {
+	count int     // packets; 0: without end
+	rate  float64 // per second; 0: as fast as it can
+	even  bool    // one by one, with the time in some of them; else in bursts
+}
+
+// stampOneIn is how many packets there are to one that carries the time: reading it costs some 30 ns, at the sink on the director's CPU.
+const stampOneIn = 8
+
+// source is a generator that sends, in a goroutine of its own.
+type source struct {
+	generator *bpf.Generator
+	cancel    context.CancelFunc
+	done      chan error
+}
+
+// send starts a source.
+func (s *setting) send(ctx context.Context, t traffic) (*source, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	src := &source{cancel: cancel, done: make(chan error, 1)}
+	opened := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread's priority ends with it
+		src.done <- s.clients.Do(func() (err error) {
+			src.generator, err = bpf.NewGenerator(s.in.Index, s.packet(), s.Flows)
+			opened <- err
+			if err != nil {
+				return err
+			}
+			if s.Layout == OneCPU {
+				if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
+					return fmt.Errorf("SCHED_IDLE: %w", err)
+				}
+			}
+			if !t.even {
+				return src.generator.Run(ctx, uint64(t.count), t.rate)
+			}
+			if err := src.generator.Stamp(stampOneIn); err != nil {
+				return err
+			}
+			return src.generator.Stream(ctx, t.rate)
+		})
+	}()
+	if err := <-opened; err != nil {
+		cancel()
+		return nil, err
+	}
+	return src, nil
+}
+
+// wait waits until all has been sent.
+func (s *source) wait() error {
+	defer s.cancel()
+	return errors.Join(<-s.done, s.generator.Close())
+}
+
+// end stops the generator and waits for it.
+func (s *source) end() error {
+	s.cancel()
+	return s.wait()
+}
+
+// stop is end, and returns how many packets were sent.
+func (s *source) stop() (uint64, error) {
+	s.cancel()
+	err := <-s.done
+	sent, err2 := s.generator.Sent()
+	return sent, errors.Join(err, err2, s.generator.Close())
+}
