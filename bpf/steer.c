@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * steer looks at every frame an interface receives and redirects to the queue's AF_XDP socket those that are weir's: sent to a
- * service, sent where a firewall mark may be given, sent to a local address inside its port range, or coming from a NAT server.
- * Everything else goes on to the kernel. It decides nothing else; what it redirects is judged by a worker, which can give it back.
+ * service, sent where a firewall mark may be given, sent to a local address inside its port range, or coming from a NAT server; fragments
+ * of such, and ICMP errors about such or about weir's own tunnels. Everything else goes on to the kernel. It decides nothing else; what it redirects is judged by a worker, which can give it back.
  *
  * One program object per interface, with its own MAC addresses and sockets; all other maps are shared by the interfaces.
  *
@@ -28,8 +28,8 @@ enum verdict {
 	PASS_MALFORMED,	    /* a header is cut off or contradicts the frame: the kernel drops it, and counts it where it counts such */
 	PASS_FOREIGN_MAC,   /* not for this interface: flooded by a switch, broadcast, multicast */
 	PASS_OTHER,	    /* nothing of weir's: ARP, ping, ssh, routing protocols, ... */
-	PASS_FRAGMENT,
-	PASS_ICMP_ERROR,
+	PASS_FRAGMENT,	    /* of nothing of weir's */
+	PASS_ICMP_ERROR,    /* about nothing of weir's */
 	PASS_EXTENSION,	    /* IPv6 with extension headers */
 	PASS_OWN,	    /* from a NAT server to the host itself: health checks, ssh */
 	PASS_NO_SOCKET,	    /* weir's, but nobody serves the queue */
@@ -38,6 +38,8 @@ enum verdict {
 	REDIRECT_LOCAL,
 	REDIRECT_NAT,
 	REDIRECT_MARK,
+	REDIRECT_FRAGMENT,
+	REDIRECT_ICMP_ERROR,
 	VERDICTS,
 };
 
@@ -98,6 +100,9 @@ HASH(services, struct endpoint, __u8);
 HASH(locals, struct address, struct port_range);
 HASH(nat_servers, struct endpoint, __u8);
 HASH(own_addresses, struct address, __u8);
+HASH(service_addresses, struct address, __u8); /* those in services: a later fragment has no port */
+HASH(server_addresses, struct address, __u8);  /* those in nat_servers */
+HASH(tunnels, struct address, __u8);	       /* TUN servers */
 HASH(accepted_macs, struct mac, __u8); /* beside own_mac; this interface only */
 
 struct {
@@ -148,7 +153,11 @@ struct flow {
 	struct address src, dst;
 	__be16 sport, dport;
 	__u8 proto;
+	enum { PACKET, FRAGMENT, QUOTED } what;
 };
+
+/* The headers were read: ask the maps. */
+#define READ VERDICTS
 
 /* Looks for the exact port first, then for any port. */
 static __always_inline int known(void *map, const struct address *addr, __be16 port, __u8 proto)
@@ -194,8 +203,31 @@ static __always_inline enum verdict judge_flow(const struct flow *f)
 	return marked(f, dport) ? REDIRECT_MARK : PASS_OTHER;
 }
 
+/* A fragment goes by its addresses alone. A worker finds out whether its datagram is weir's. */
+static __always_inline enum verdict judge_fragment(const struct flow *f)
+{
+	struct prefix to = { .bits = 128, .addr = f->dst };
+
+	if (bpf_map_lookup_elem(&service_addresses, &f->dst) || bpf_map_lookup_elem(&locals, &f->dst) ||
+	    bpf_map_lookup_elem(&prefixes, &to))
+		return REDIRECT_FRAGMENT;
+	if (bpf_map_lookup_elem(&server_addresses, &f->src) && !bpf_map_lookup_elem(&own_addresses, &f->dst))
+		return REDIRECT_FRAGMENT;
+	return PASS_FRAGMENT;
+}
+
+/* f is what a quoted packet's answer would be: an ICMP error goes the way of the answers to what it is about. */
+static __always_inline enum verdict judge_quoted(const struct flow *f, enum verdict answer)
+{
+	if (answer >= REDIRECT_SERVICE)
+		return REDIRECT_ICMP_ERROR;
+	if (f->proto != IPPROTO_TCP && bpf_map_lookup_elem(&tunnels, &f->src))
+		return REDIRECT_ICMP_ERROR;
+	return PASS_ICMP_ERROR;
+}
+
 /* length is what the IP header leaves for layer 4, and is known to lie inside the frame. */
-static __always_inline enum verdict judge_l4(struct flow *f, const void *l4, const void *end, __u32 length)
+static __always_inline enum verdict read_l4(struct flow *f, const void *l4, const void *end, __u32 length)
 {
 	const __be16 *ports = l4;
 
@@ -208,23 +240,39 @@ static __always_inline enum verdict judge_l4(struct flow *f, const void *l4, con
 		return PASS_MALFORMED;
 	f->sport = ports[0];
 	f->dport = ports[1];
-	return judge_flow(f);
+	return READ;
 }
 
-/* Destination unreachable, source quench, time exceeded, parameter problem: RFC 792. */
-static __always_inline enum verdict judge_icmp(const __u8 *icmp, const void *end, __u32 length)
+static __always_inline enum verdict read_fragment(struct flow *f)
 {
-	if (length < 8 || (const void *)(icmp + 1) > end)
-		return PASS_MALFORMED;
-	return *icmp == 3 || *icmp == 4 || *icmp == 11 || *icmp == 12 ? PASS_ICMP_ERROR : PASS_OTHER;
+	if (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP)
+		return PASS_FRAGMENT;
+	f->what = FRAGMENT;
+	return READ;
 }
 
-/* Errors are the types below 128: RFC 4443 section 2.1. */
-static __always_inline enum verdict judge_icmp6(const __u8 *icmp, const void *end, __u32 length)
+/* Layer 4 of a quoted packet: its ports, the other way about. */
+static __always_inline enum verdict read_quoted_l4(struct flow *f, const void *l4, const void *end)
 {
-	if (length < 4 || (const void *)(icmp + 1) > end)
-		return PASS_MALFORMED;
-	return *icmp < 128 ? PASS_ICMP_ERROR : PASS_OTHER;
+	const __be16 *ports = l4;
+
+	if ((const void *)(ports + 4) > end) /* RFC 792: 8 bytes at least */
+		return PASS_ICMP_ERROR;
+	switch (f->proto) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		f->sport = ports[1];
+		f->dport = ports[0];
+		break;
+	case IPPROTO_IPIP:
+	case IPPROTO_IPV6:
+	case IPPROTO_GRE:
+		break;
+	default:
+		return PASS_ICMP_ERROR;
+	}
+	f->what = QUOTED;
+	return READ;
 }
 
 static __always_inline void map_ipv4(struct address *a, __be32 v4)
@@ -233,9 +281,63 @@ static __always_inline void map_ipv4(struct address *a, __be32 v4)
 	__builtin_memcpy(&a->byte[12], &v4, sizeof(v4));
 }
 
-static __always_inline enum verdict judge_ipv4(const struct iphdr *ip, const void *end)
+#define ICMP_HEADER 8
+
+/* Destination unreachable, time exceeded, parameter problem: RFC 792. Source quench is dead (RFC 6633), a redirect is the host's. */
+static __always_inline enum verdict read_icmp(struct flow *f, const __u8 *icmp, const void *end, __u32 length)
 {
-	struct flow f = {};
+	const struct iphdr *quoted = (const void *)icmp + ICMP_HEADER;
+	__u32 header;
+
+	if (length < ICMP_HEADER || (const void *)quoted > end)
+		return PASS_MALFORMED;
+	if (*icmp != 3 && *icmp != 11 && *icmp != 12)
+		return PASS_OTHER;
+	if ((const void *)(quoted + 1) > end)
+		return PASS_ICMP_ERROR;
+	header = quoted->ihl * 4;
+	if (quoted->version != 4 || header < sizeof(*quoted) || quoted->frag_off & bpf_htons(0x1fff))
+		return PASS_ICMP_ERROR;
+	f->proto = quoted->protocol;
+	map_ipv4(&f->src, quoted->daddr);
+	map_ipv4(&f->dst, quoted->saddr);
+	return read_quoted_l4(f, (const void *)quoted + header, end);
+}
+
+struct fragment {
+	__u8 next, zero;
+	__be16 offset; /* and flags */
+	__be32 id;
+};
+
+/* Errors: RFC 4443 section 2.1. Those of other numbers are for hosts to come. */
+static __always_inline enum verdict read_icmp6(struct flow *f, const __u8 *icmp, const void *end, __u32 length)
+{
+	const struct ipv6hdr *quoted = (const void *)icmp + ICMP_HEADER;
+	const void *l4 = quoted + 1;
+
+	if (length < 4 || (const void *)(icmp + 1) > end)
+		return PASS_MALFORMED;
+	if (*icmp < 1 || *icmp > 4)
+		return PASS_OTHER;
+	if (l4 > end)
+		return PASS_ICMP_ERROR;
+	f->proto = quoted->nexthdr;
+	if (f->proto == IPPROTO_FRAGMENT) {
+		const struct fragment *h = l4;
+
+		if ((const void *)(h + 1) > end || h->offset & bpf_htons(0xfff8))
+			return PASS_ICMP_ERROR;
+		f->proto = h->next;
+		l4 = h + 1;
+	}
+	__builtin_memcpy(f->src.byte, &quoted->daddr, sizeof(f->src));
+	__builtin_memcpy(f->dst.byte, &quoted->saddr, sizeof(f->dst));
+	return read_quoted_l4(f, l4, end);
+}
+
+static __always_inline enum verdict read_ipv4(struct flow *f, const struct iphdr *ip, const void *end)
+{
 	__u32 header, total;
 
 	if ((const void *)(ip + 1) > end)
@@ -245,20 +347,19 @@ static __always_inline enum verdict judge_ipv4(const struct iphdr *ip, const voi
 	/* The frame may be longer than the packet (Ethernet pads to 60 bytes), never shorter. */
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || (const void *)ip + total > end)
 		return PASS_MALFORMED;
+	f->proto = ip->protocol;
+	if (ip->protocol == IPPROTO_ICMP && !(ip->frag_off & bpf_htons(0x3fff)))
+		return read_icmp(f, (const void *)ip + header, end, total - header);
+	map_ipv4(&f->src, ip->saddr);
+	map_ipv4(&f->dst, ip->daddr);
 	if (ip->frag_off & bpf_htons(0x3fff)) /* more fragments, or an offset: RFC 791 section 3.1 */
-		return PASS_FRAGMENT;
-	if (ip->protocol == IPPROTO_ICMP)
-		return judge_icmp((const void *)ip + header, end, total - header);
-
-	f.proto = ip->protocol;
-	map_ipv4(&f.src, ip->saddr);
-	map_ipv4(&f.dst, ip->daddr);
-	return judge_l4(&f, (const void *)ip + header, end, total - header);
+		return read_fragment(f);
+	return read_l4(f, (const void *)ip + header, end, total - header);
 }
 
-static __always_inline enum verdict judge_ipv6(const struct ipv6hdr *ip, const void *end)
+static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6hdr *ip, const void *end)
 {
-	struct flow f = {};
+	const struct fragment *h = (const void *)(ip + 1);
 	__u32 length;
 
 	if ((const void *)(ip + 1) > end)
@@ -267,9 +368,8 @@ static __always_inline enum verdict judge_ipv6(const struct ipv6hdr *ip, const v
 	if (ip->version != 6 || (const void *)(ip + 1) + length > end)
 		return PASS_MALFORMED;
 
+	f->proto = ip->nexthdr;
 	switch (ip->nexthdr) {
-	case IPPROTO_FRAGMENT:
-		return PASS_FRAGMENT;
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_AH:
@@ -277,12 +377,19 @@ static __always_inline enum verdict judge_ipv6(const struct ipv6hdr *ip, const v
 	case IPPROTO_MH:
 		return PASS_EXTENSION;
 	case IPPROTO_ICMPV6:
-		return judge_icmp6((const void *)(ip + 1), end, length);
+		return read_icmp6(f, (const void *)(ip + 1), end, length);
 	}
-	f.proto = ip->nexthdr;
-	__builtin_memcpy(f.src.byte, &ip->saddr, sizeof(f.src));
-	__builtin_memcpy(f.dst.byte, &ip->daddr, sizeof(f.dst));
-	return judge_l4(&f, ip + 1, end, length);
+	__builtin_memcpy(f->src.byte, &ip->saddr, sizeof(f->src));
+	__builtin_memcpy(f->dst.byte, &ip->daddr, sizeof(f->dst));
+	if (ip->nexthdr == IPPROTO_FRAGMENT) {
+		if (length < sizeof(*h) || (const void *)(h + 1) > end)
+			return PASS_MALFORMED;
+		f->proto = h->next;
+		if (h->offset & bpf_htons(0xfff9))
+			return read_fragment(f);
+		return read_l4(f, h + 1, end, length - sizeof(*h)); /* an atomic fragment is a whole packet: RFC 6946 */
+	}
+	return read_l4(f, ip + 1, end, length);
 }
 
 /* See struct reentry. */
@@ -310,6 +417,8 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	const void *end = (void *)(long)ctx->data_end;
 	const struct ethhdr *eth = (void *)(long)ctx->data;
 	const __be16 *ethertype = &eth->h_proto;
+	enum verdict verdict;
+	struct flow f = {};
 
 	if ((const void *)(eth + 1) > end)
 		return PASS_MALFORMED;
@@ -329,10 +438,17 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	}
 
 	if (*ethertype == bpf_htons(ETH_P_IP))
-		return judge_ipv4((const void *)(ethertype + 1), end);
-	if (*ethertype == bpf_htons(ETH_P_IPV6))
-		return judge_ipv6((const void *)(ethertype + 1), end);
-	return PASS_OTHER;
+		verdict = read_ipv4(&f, (const void *)(ethertype + 1), end);
+	else if (*ethertype == bpf_htons(ETH_P_IPV6))
+		verdict = read_ipv6(&f, (const void *)(ethertype + 1), end);
+	else
+		return PASS_OTHER;
+	if (verdict != READ)
+		return verdict;
+	if (f.what == FRAGMENT)
+		return judge_fragment(&f);
+	verdict = judge_flow(&f);
+	return f.what == QUOTED ? judge_quoted(&f, verdict) : verdict;
 }
 
 SEC("xdp")

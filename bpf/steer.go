@@ -35,7 +35,7 @@ import (
 type Options struct {
 	MaxServices int // services (protocol, address, port); default 65,536
 	MaxLocals   int // local addresses; default 4,096
-	MaxServers  int // NAT servers (protocol, address, port); default 65,536
+	MaxServers  int // NAT servers (protocol, address, port), and TUN servers; default 65,536
 	MaxOwn      int // the host's own addresses; default 4,096
 	MaxPrefixes int // prefixes of firewall marks; default 4,096
 }
@@ -52,6 +52,7 @@ type Steer struct {
 	mu       sync.Mutex
 	own      map[lb.Addr]bool
 	prefixes map[lb.Prefix]map[portRule]bool
+	refs     references
 	attached map[*Attachment]bool
 	closed   bool
 }
@@ -82,8 +83,12 @@ func Load(o Options) (*Steer, error) {
 	spec.Maps[steerMapNatServers].MaxEntries = size(o.MaxServers, 1<<16)
 	spec.Maps[steerMapOwnAddresses].MaxEntries = size(o.MaxOwn, 1<<12)
 	spec.Maps[steerMapPrefixes].MaxEntries = size(o.MaxPrefixes, 1<<12)
+	spec.Maps[steerMapServiceAddresses].MaxEntries = size(o.MaxServices, 1<<16)
+	spec.Maps[steerMapServerAddresses].MaxEntries = size(o.MaxServers, 1<<16)
+	spec.Maps[steerMapTunnels].MaxEntries = size(o.MaxServers, 1<<16)
 	for _, name := range []string{
-		steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapPrefixes, steerMapCounters, steerMapInjector,
+		steerMapServices, steerMapLocals, steerMapNatServers, steerMapOwnAddresses, steerMapPrefixes,
+		steerMapServiceAddresses, steerMapServerAddresses, steerMapTunnels, steerMapCounters, steerMapInjector,
 	} {
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
@@ -149,25 +154,26 @@ func (s *Steer) Close() error {
 	return errors.Join(errs...)
 }
 
-// AddService redirects what is sent to addr and port; port 0 is any port.
+// AddService redirects what is sent to addr and port; port 0 is any port. Fragments to addr are redirected whatever their port, and ICMP
+// errors about answers from there.
 func (s *Steer) AddService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.add(steerMapServices, "services", endpoint(proto, addr, port), uint8(1))
+	return s.addEndpoint(serviceMaps, endpoint(proto, addr, port))
 }
 
 // RemoveService undoes AddService.
 func (s *Steer) RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.remove(steerMapServices, "services", endpoint(proto, addr, port))
+	return s.removeEndpoint(serviceMaps, endpoint(proto, addr, port))
 }
 
 // AddServer redirects what comes from a NAT server's addr and port and is not sent to one of the host's own addresses; port 0
-// is any port.
+// is any port. So are fragments from addr, and ICMP errors about what was sent to it there.
 func (s *Steer) AddServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.add(steerMapNatServers, "NAT servers", endpoint(proto, addr, port), uint8(1))
+	return s.addEndpoint(serverMaps, endpoint(proto, addr, port))
 }
 
 // RemoveServer undoes AddServer.
 func (s *Steer) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.remove(steerMapNatServers, "NAT servers", endpoint(proto, addr, port))
+	return s.removeEndpoint(serverMaps, endpoint(proto, addr, port))
 }
 
 // AddLocal redirects TCP and UDP sent to addr with a port from lo to hi, both included. A second call for the same address

@@ -58,38 +58,43 @@ type steerPrefixRanges struct {
 type steerVerdict uint32
 
 const (
-	steerVerdictPASS_MALFORMED   steerVerdict = 0
-	steerVerdictPASS_FOREIGN_MAC steerVerdict = 1
-	steerVerdictPASS_OTHER       steerVerdict = 2
-	steerVerdictPASS_FRAGMENT    steerVerdict = 3
-	steerVerdictPASS_ICMP_ERROR  steerVerdict = 4
-	steerVerdictPASS_EXTENSION   steerVerdict = 5
-	steerVerdictPASS_OWN         steerVerdict = 6
-	steerVerdictPASS_NO_SOCKET   steerVerdict = 7
-	steerVerdictPASS_REENTRY     steerVerdict = 8
-	steerVerdictREDIRECT_SERVICE steerVerdict = 9
-	steerVerdictREDIRECT_LOCAL   steerVerdict = 10
-	steerVerdictREDIRECT_NAT     steerVerdict = 11
-	steerVerdictREDIRECT_MARK    steerVerdict = 12
-	steerVerdictVERDICTS         steerVerdict = 13
+	steerVerdictPASS_MALFORMED      steerVerdict = 0
+	steerVerdictPASS_FOREIGN_MAC    steerVerdict = 1
+	steerVerdictPASS_OTHER          steerVerdict = 2
+	steerVerdictPASS_FRAGMENT       steerVerdict = 3
+	steerVerdictPASS_ICMP_ERROR     steerVerdict = 4
+	steerVerdictPASS_EXTENSION      steerVerdict = 5
+	steerVerdictPASS_OWN            steerVerdict = 6
+	steerVerdictPASS_NO_SOCKET      steerVerdict = 7
+	steerVerdictPASS_REENTRY        steerVerdict = 8
+	steerVerdictREDIRECT_SERVICE    steerVerdict = 9
+	steerVerdictREDIRECT_LOCAL      steerVerdict = 10
+	steerVerdictREDIRECT_NAT        steerVerdict = 11
+	steerVerdictREDIRECT_MARK       steerVerdict = 12
+	steerVerdictREDIRECT_FRAGMENT   steerVerdict = 13
+	steerVerdictREDIRECT_ICMP_ERROR steerVerdict = 14
+	steerVerdictVERDICTS            steerVerdict = 15
 )
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapAcceptedMacs  = "accepted_macs"
-	steerMapCounters      = "counters"
-	steerMapInjector      = "injector"
-	steerMapLocals        = "locals"
-	steerMapNatServers    = "nat_servers"
-	steerMapOwnAddresses  = "own_addresses"
-	steerMapPrefixes      = "prefixes"
-	steerMapServices      = "services"
-	steerMapSockets       = "sockets"
-	steerProgSteer        = "steer"
-	steerVarOwnMac        = "own_mac"
-	steerVarReentrySecret = "reentry_secret"
+	steerMapAcceptedMacs     = "accepted_macs"
+	steerMapCounters         = "counters"
+	steerMapInjector         = "injector"
+	steerMapLocals           = "locals"
+	steerMapNatServers       = "nat_servers"
+	steerMapOwnAddresses     = "own_addresses"
+	steerMapPrefixes         = "prefixes"
+	steerMapServerAddresses  = "server_addresses"
+	steerMapServiceAddresses = "service_addresses"
+	steerMapServices         = "services"
+	steerMapSockets          = "sockets"
+	steerMapTunnels          = "tunnels"
+	steerProgSteer           = "steer"
+	steerVarOwnMac           = "own_mac"
+	steerVarReentrySecret    = "reentry_secret"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -141,15 +146,18 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
-	AcceptedMacs *ebpf.MapSpec `ebpf:"accepted_macs"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Injector     *ebpf.MapSpec `ebpf:"injector"`
-	Locals       *ebpf.MapSpec `ebpf:"locals"`
-	NatServers   *ebpf.MapSpec `ebpf:"nat_servers"`
-	OwnAddresses *ebpf.MapSpec `ebpf:"own_addresses"`
-	Prefixes     *ebpf.MapSpec `ebpf:"prefixes"`
-	Services     *ebpf.MapSpec `ebpf:"services"`
-	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
+	AcceptedMacs     *ebpf.MapSpec `ebpf:"accepted_macs"`
+	Counters         *ebpf.MapSpec `ebpf:"counters"`
+	Injector         *ebpf.MapSpec `ebpf:"injector"`
+	Locals           *ebpf.MapSpec `ebpf:"locals"`
+	NatServers       *ebpf.MapSpec `ebpf:"nat_servers"`
+	OwnAddresses     *ebpf.MapSpec `ebpf:"own_addresses"`
+	Prefixes         *ebpf.MapSpec `ebpf:"prefixes"`
+	ServerAddresses  *ebpf.MapSpec `ebpf:"server_addresses"`
+	ServiceAddresses *ebpf.MapSpec `ebpf:"service_addresses"`
+	Services         *ebpf.MapSpec `ebpf:"services"`
+	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
+	Tunnels          *ebpf.MapSpec `ebpf:"tunnels"`
 }
 
 // steerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -180,15 +188,18 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
-	AcceptedMacs *ebpf.Map `ebpf:"accepted_macs"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Injector     *ebpf.Map `ebpf:"injector"`
-	Locals       *ebpf.Map `ebpf:"locals"`
-	NatServers   *ebpf.Map `ebpf:"nat_servers"`
-	OwnAddresses *ebpf.Map `ebpf:"own_addresses"`
-	Prefixes     *ebpf.Map `ebpf:"prefixes"`
-	Services     *ebpf.Map `ebpf:"services"`
-	Sockets      *ebpf.Map `ebpf:"sockets"`
+	AcceptedMacs     *ebpf.Map `ebpf:"accepted_macs"`
+	Counters         *ebpf.Map `ebpf:"counters"`
+	Injector         *ebpf.Map `ebpf:"injector"`
+	Locals           *ebpf.Map `ebpf:"locals"`
+	NatServers       *ebpf.Map `ebpf:"nat_servers"`
+	OwnAddresses     *ebpf.Map `ebpf:"own_addresses"`
+	Prefixes         *ebpf.Map `ebpf:"prefixes"`
+	ServerAddresses  *ebpf.Map `ebpf:"server_addresses"`
+	ServiceAddresses *ebpf.Map `ebpf:"service_addresses"`
+	Services         *ebpf.Map `ebpf:"services"`
+	Sockets          *ebpf.Map `ebpf:"sockets"`
+	Tunnels          *ebpf.Map `ebpf:"tunnels"`
 }
 
 func (m *steerMaps) Close() error {
@@ -200,8 +211,11 @@ func (m *steerMaps) Close() error {
 		m.NatServers,
 		m.OwnAddresses,
 		m.Prefixes,
+		m.ServerAddresses,
+		m.ServiceAddresses,
 		m.Services,
 		m.Sockets,
+		m.Tunnels,
 	)
 }
 

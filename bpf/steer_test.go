@@ -35,6 +35,9 @@ var (
 	rip     = netip.MustParseAddr("10.0.0.2")
 	rip6    = netip.MustParseAddr("2001:db8:1::2")
 	anyRIP  = netip.MustParseAddr("10.0.0.3")
+	tunRIP  = netip.MustParseAddr("10.0.0.4")
+	tunRIP6 = netip.MustParseAddr("2001:db8:1::4")
+	router  = netip.MustParseAddr("203.0.113.77")
 	own     = netip.MustParseAddr("10.0.0.1")
 	own6    = netip.MustParseAddr("2001:db8:1::1")
 	extra   = testpkt.MAC(0x99)
@@ -94,6 +97,10 @@ func TestVerdicts(t *testing.T) {
 	syn6 := testpkt.TCP(at(client6, 1000), at(vip6, 80), testpkt.SYN)
 	reply := testpkt.TCP(at(rip, 8080), at(client, 1000), testpkt.SYN, testpkt.ACK)
 	datagram := testpkt.UDP(at(client, 1000), at(anyVIP, 53)).Text("hello")
+	answer := testpkt.TCP(at(vip, 80), at(client, 1000), testpkt.ACK)
+	answer6 := testpkt.TCP(at(vip6, 80), at(client6, 1000), testpkt.ACK)
+	must(t, s.AddTunnel(lb.AddrFrom(tunRIP)))
+	must(t, s.AddTunnel(lb.AddrFrom(tunRIP6)))
 
 	rows := []struct {
 		what    string
@@ -158,15 +165,52 @@ func TestVerdicts(t *testing.T) {
 		{"a VLAN tag cut off", syn.VLAN(7).Bytes()[:17], steerVerdictPASS_MALFORMED},
 		{"a second VLAN tag cut off", syn.VLAN(7, 8).Bytes()[:21], steerVerdictPASS_MALFORMED},
 
-		{"first fragment", datagram.Fragment(0, true).Bytes(), steerVerdictPASS_FRAGMENT},
-		{"last fragment", datagram.Payload(make([]byte, 64)).Fragment(64, false).Bytes(), steerVerdictPASS_FRAGMENT},
-		{"fragment in IPv6", syn6.Fragment(0, true).Bytes(), steerVerdictPASS_FRAGMENT},
+		{"first fragment to a service", datagram.Fragment(0, true).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"last fragment to a service", datagram.Payload(make([]byte, 64)).Fragment(64, false).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"fragment to a service, whatever its port", testpkt.UDP(at(client, 1), at(vip, 9)).Fragment(0, true).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"fragment to a service, IPv6", syn6.Fragment(0, true).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"later fragment to a service, IPv6", syn6.Fragment(1480, false).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"atomic fragment, IPv6", atomic(syn6), steerVerdictREDIRECT_SERVICE},
+		{"atomic fragment, IPv6, another port", atomic(testpkt.TCP(at(client6, 1), at(vip6, 81))), steerVerdictPASS_OTHER},
+		{"fragment to a local address", testpkt.UDP(at(rip, 9), at(lip, 1)).Fragment(1480, true).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"fragment from a NAT server", testpkt.UDP(at(rip, 9), at(client, 1)).Fragment(1480, true).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"fragment from a NAT server to the host itself", testpkt.UDP(at(rip, 9), at(own, 1)).Fragment(1480, true).Bytes(), steerVerdictPASS_FRAGMENT},
+		{"fragment to a NAT server", testpkt.UDP(at(client, 9), at(rip, 1)).Fragment(1480, true).Bytes(), steerVerdictPASS_FRAGMENT},
+		{"fragment from a service", testpkt.UDP(at(vip, 80), at(client, 1)).Fragment(1480, true).Bytes(), steerVerdictPASS_FRAGMENT},
+		{"fragment of a ping to a service", testpkt.Echo(client, vip).Fragment(0, true).Bytes(), steerVerdictPASS_FRAGMENT},
+		{"fragment to another address", testpkt.UDP(at(client, 9), at(own, 1)).Fragment(1480, true).Bytes(), steerVerdictPASS_FRAGMENT},
 		{"echo request to the VIP", testpkt.Echo(client, vip).Bytes(), steerVerdictPASS_OTHER},
 		{"echo request to the IPv6 VIP", testpkt.Echo(client6, vip6).Bytes(), steerVerdictPASS_OTHER},
-		{"ICMP unreachable", testpkt.ICMPError(client, vip, 3, 4, 1400, reply).Bytes(), steerVerdictPASS_ICMP_ERROR},
-		{"ICMP time exceeded", testpkt.ICMPError(client, vip, 11, 0, 0, reply).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about an answer", testpkt.ICMPError(router, vip, 3, 4, 1400, answer).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about an answer, time exceeded", testpkt.ICMPError(router, vip, 11, 0, 0, answer).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about an answer, parameter problem", testpkt.ICMPError(router, vip, 12, 0, 0, answer).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about an answer, of which 8 bytes are quoted", cut(testpkt.ICMPError(router, vip, 3, 4, 1400, answer), 34+8+20+8), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about an answer, of which 7 bytes are quoted", cut(testpkt.ICMPError(router, vip, 3, 4, 1400, answer), 34+8+20+7), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about an answer with options", testpkt.ICMPError(router, vip, 3, 4, 1400, answer.Options(7, 7, 4, 0, 0, 0, 0)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about an answer from another port", testpkt.ICMPError(router, vip, 3, 4, 1400, testpkt.TCP(at(vip, 81), at(client, 1))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about an answer of another protocol", testpkt.ICMPError(router, vip, 3, 4, 1400, testpkt.UDP(at(vip, 80), at(client, 1))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about the first fragment of an answer", testpkt.ICMPError(router, vip, 11, 1, 0, answer.Fragment(0, true)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about a later fragment of an answer", testpkt.ICMPError(router, vip, 11, 1, 0, answer.Payload(make([]byte, 64)).Fragment(64, true)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about what came from a service's client", testpkt.ICMPError(vip, client, 3, 3, 0, syn).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about a packet to a NAT server", testpkt.ICMPError(rip, client, 3, 3, 0, testpkt.TCP(at(client, 1), at(rip, 8080))).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about the host's own packet to a NAT server", testpkt.ICMPError(rip, own, 3, 3, 0, testpkt.TCP(at(own, 1), at(rip, 8080))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about a packet to a NAT server, another port", testpkt.ICMPError(rip, client, 3, 3, 0, testpkt.TCP(at(client, 1), at(rip, 8081))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about a packet from a local address", testpkt.ICMPError(rip, lip, 3, 3, 0, testpkt.UDP(at(lip, 5500), at(rip, 9))).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about a packet from a local address below its ports", testpkt.ICMPError(rip, lip, 3, 3, 0, testpkt.UDP(at(lip, 4999), at(rip, 9))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about IP in IP to a TUN server", testpkt.ICMPError(router, own, 3, 4, 1400, syn.Via(own, tunRIP)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about UDP to a TUN server", testpkt.ICMPError(router, own, 3, 3, 0, testpkt.UDP(at(own, 1), at(tunRIP, 6080))).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about GRE to a TUN server", testpkt.ICMPError(router, own, 3, 3, 0, testpkt.Raw(own, tunRIP, 47).Payload(make([]byte, 40))).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about TCP to a TUN server", testpkt.ICMPError(router, own, 3, 3, 0, testpkt.TCP(at(own, 1), at(tunRIP, 22))).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about a ping to a TUN server", testpkt.ICMPError(router, own, 3, 1, 0, testpkt.Echo(own, tunRIP)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP error about IP in IP to another server", testpkt.ICMPError(router, own, 3, 4, 1400, syn.Via(own, rip)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMP source quench is dead", testpkt.ICMPError(router, vip, 4, 0, 0, answer).Bytes(), steerVerdictPASS_OTHER},
 		{"ICMP redirect is no error", testpkt.ICMPError(client, vip, 5, 0, 0, reply).Bytes(), steerVerdictPASS_OTHER},
-		{"ICMPv6 packet too big", testpkt.ICMPError(client6, vip6, 2, 0, 1400, syn6).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMPv6 packet too big about an answer", testpkt.ICMPError(client6, vip6, 2, 0, 1400, answer6).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMPv6 error about the first fragment of an answer", testpkt.ICMPError(client6, vip6, 2, 0, 1400, answer6.Fragment(0, true)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMPv6 error about a later fragment of an answer", testpkt.ICMPError(client6, vip6, 2, 0, 1400, answer6.Payload(make([]byte, 64)).Fragment(64, true)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMPv6 packet too big about something else", testpkt.ICMPError(client6, vip6, 2, 0, 1400, syn6).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMPv6 error about IP in IP to a TUN server", testpkt.ICMPError(client6, own6, 2, 0, 1400, syn6.Via(own6, tunRIP6)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMPv6 unknown error", testpkt.ICMPError(client6, vip6, 5, 0, 0, answer6).Bytes(), steerVerdictPASS_OTHER},
 		{"ICMPv6 neighbour solicitation", testpkt.ICMPError(client6, vip6, 135, 0, 0, syn6).Bytes(), steerVerdictPASS_OTHER},
 		{"ARP", testpkt.ARP(client, own).To(testpkt.DirectorMAC).Bytes(), steerVerdictPASS_OTHER},
 		{"IPv6 hop-by-hop options", changed(syn6.Bytes(), 20, 0), steerVerdictPASS_EXTENSION},
@@ -252,6 +296,18 @@ func mapped(p testpkt.Packet) []byte {
 	return append(six, four[34:]...)
 }
 
+// atomic returns the frame as an "atomic fragment": with a fragment header that says it is whole.
+func atomic(p testpkt.Packet) []byte {
+	b := p.Fragment(0, true).Bytes()
+	b[14+40+3] &^= 1
+	return b
+}
+
+// cut returns a frame of which only the first n bytes were sent: an ICMP error that quotes less.
+func cut(p testpkt.Packet, n int) []byte {
+	return length(p.Bytes()[:n], 16, uint16(n-14))
+}
+
 func changed(frame []byte, at int, to byte) []byte {
 	frame[at] = to
 	return frame
@@ -290,7 +346,8 @@ func difference(before, after map[string]uint64) string {
 func TestNamesOfCounters(t *testing.T) {
 	s := load(t, Options{})
 	want := []string{"pass_malformed", "pass_foreign_mac", "pass_other", "pass_fragment", "pass_icmp_error", "pass_extension",
-		"pass_own", "pass_no_socket", "pass_reentry", "redirect_service", "redirect_local", "redirect_nat", "redirect_mark"}
+		"pass_own", "pass_no_socket", "pass_reentry", "redirect_service", "redirect_local", "redirect_nat", "redirect_mark",
+		"redirect_fragment", "redirect_icmp_error"}
 	if !slices.Equal(s.names, want) {
 		t.Errorf("counters are %q, want %q", s.names, want)
 	}
@@ -342,6 +399,9 @@ func TestChangesAreIdempotentAndShared(t *testing.T) {
 		packet      testpkt.Packet
 	}{
 		{"service", func() error { return s.AddService(lb.UDP, addr, 99) }, func() error { return s.RemoveService(lb.UDP, addr, 99) }, toService},
+		{"service, a fragment", func() error { return s.AddService(lb.UDP, addr, 99) }, func() error { return s.RemoveService(lb.UDP, addr, 99) }, toService.Fragment(8, true)},
+		{"NAT server, a fragment", func() error { return s.AddServer(lb.UDP, addr, 99) }, func() error { return s.RemoveServer(lb.UDP, addr, 99) }, fromServer.Fragment(8, true)},
+		{"TUN server", func() error { return s.AddTunnel(addr) }, func() error { return s.RemoveTunnel(addr) }, testpkt.ICMPError(router, own, 3, 4, 1400, toService)},
 		{"any-port service", func() error { return s.AddService(lb.UDP, addr, 0) }, func() error { return s.RemoveService(lb.UDP, addr, 0) }, toService},
 		{"local address", func() error { return s.AddLocal(addr, 99, 99) }, func() error { return s.RemoveLocal(addr) }, toLocal},
 		{"NAT server", func() error { return s.AddServer(lb.UDP, addr, 99) }, func() error { return s.RemoveServer(lb.UDP, addr, 99) }, fromServer},
@@ -467,4 +527,23 @@ func TestAttach(t *testing.T) {
 	if link, err := netlink.LinkByIndex(index); err != nil || link.Attrs().Xdp != nil && link.Attrs().Xdp.Attached {
 		t.Errorf("a program stayed on %s after Close: %+v (%v)", near.Attrs().Name, link.Attrs().Xdp, err)
 	}
+}
+
+func TestFragmentsGoByTheLastOfAnAddresssServices(t *testing.T) {
+	s, a := configured(t)
+	judge := judge(t, a)
+	addr := lb.MustParseAddr("192.0.2.77")
+	piece := testpkt.UDP(at(client, 1), at(addr.Netip(), 99)).Fragment(8, true)
+	for range 2 {
+		must(t, s.AddService(lb.UDP, addr, 1))
+		must(t, s.AddService(lb.TCP, addr, 1))
+	}
+	judge("two services", piece, true)
+	must(t, s.RemoveService(lb.UDP, addr, 1))
+	must(t, s.RemoveService(lb.UDP, addr, 1))
+	judge("one service", piece, true)
+	must(t, s.RemoveService(lb.TCP, addr, 1))
+	judge("none", piece, false)
+	must(t, s.AddPrefix(lb.UDP, prefix("192.0.2.0/24"), 5, 5))
+	judge("a firewall mark's prefix", piece, true)
 }
