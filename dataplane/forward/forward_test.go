@@ -21,6 +21,12 @@ var (
 	local   = netip.MustParseAddrPort("10.0.0.1:2000")
 	dip     = netip.MustParseAddr("10.0.0.254")
 
+	client6  = netip.MustParseAddrPort("[2001:db8:1::7]:40000")
+	virtual6 = netip.MustParseAddrPort("[2001:db8:9::10]:80")
+	server6  = netip.MustParseAddrPort("[fd00:20::2]:8080")
+	local6   = netip.MustParseAddrPort("[fd00:20::1]:2000")
+	dip6     = netip.MustParseAddr("fd00:20::fe")
+
 	serverMAC, outMAC = testpkt.MAC(0x30), testpkt.MAC(0x21)
 )
 
