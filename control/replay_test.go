@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"reflect"
@@ -51,9 +52,7 @@ func newReplay(t *testing.T, sysctls map[string]int, config ...string) (*replay,
 	}
 	r := &replay{director: newDirectorWith(t, 1, conntrack.Options{Capacity: 1024}, options), superseded: map[string]float64{}}
 	r.paths.local = lb.AddrFrom(recordedOwn)
-	timeouts := r.conns.Timeouts()
-	timeouts.Secure = settings.SecureTCP == lb.DefenceAlways
-	r.conns.SetTimeouts(timeouts)
+	r.store.Defend(slog.New(slog.DiscardHandler))
 	for _, line := range config {
 		if err := r.ipvsadm(line); err != nil {
 			return nil, err
