@@ -189,6 +189,9 @@ func (c *change) compile(s *server) {
 			}
 		}
 	}
+	if mode == lb.TUN {
+		c.steerTunnel(s)
+	}
 	c.edit.SetServer(&dataplane.Server{
 		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: c.mappedPort(s), Load: s.load, Tunnel: s.config.Tunnel, Weight: s.config.Weight, Path: path,
 		Removed: c.lingering[s.key] == s,
@@ -231,8 +234,8 @@ func (c *change) steerService(v *service) {
 	}
 }
 
-// unsteer takes back the server's claim on a key of the redirect program.
-func (c *change) unsteer(s *server) error {
+// unsteerNAT takes back the server's claim on a key of the redirect program.
+func (c *change) unsteerNAT(s *server) error {
 	if !s.steered {
 		return nil
 	}

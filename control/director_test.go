@@ -186,7 +186,7 @@ func (d *director) sleep(seconds uint32) {
 	}
 }
 
-type steerLog struct{ services, servers []string }
+type steerLog struct{ services, servers, tunnels []string }
 
 func key(proto lb.Proto, addr lb.Addr, port uint16) string {
 	return fmt.Sprintf("%s %s", proto, netip.AddrPortFrom(addr.Netip(), port))
@@ -202,6 +202,14 @@ func (s *steerLog) RemoveService(proto lb.Proto, addr lb.Addr, port uint16) erro
 }
 func (s *steerLog) AddServer(proto lb.Proto, addr lb.Addr, port uint16) error {
 	s.servers = append(s.servers, key(proto, addr, port))
+	return nil
+}
+func (s *steerLog) AddTunnel(addr lb.Addr) error {
+	s.tunnels = append(s.tunnels, addr.String())
+	return nil
+}
+func (s *steerLog) RemoveTunnel(addr lb.Addr) error {
+	s.tunnels = slices.DeleteFunc(s.tunnels, func(k string) bool { return k == addr.String() })
 	return nil
 }
 func (s *steerLog) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error {

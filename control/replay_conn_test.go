@@ -43,11 +43,7 @@ type connStep struct {
 
 // notYet are the scenarios that need more of the packet path than there is, with what is missing.
 var notYet = map[string]string{
-	"icmp-frag-needed-from-client-side -m": "ICMP errors",
-	"icmp-frag-needed-from-client-side -g": "ICMP errors",
-	"icmp-frag-needed-from-client-side -i": "ICMP errors",
-	"icmp-from-server-nat":                 "ICMP errors",
-	"schedule_icmp-1":                      "ICMP errors and the setting schedule_icmp",
+	"schedule_icmp-1": "ICMP errors and the setting schedule_icmp",
 }
 
 // localNode is the one scenario in which weir differs: what a server on the director itself answers does not pass weir as it passes

@@ -27,6 +27,8 @@ type Steer interface {
 	RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error
 	AddServer(proto lb.Proto, addr lb.Addr, port uint16) error
 	RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error
+	AddTunnel(addr lb.Addr) error
+	RemoveTunnel(addr lb.Addr) error
 }
 
 // Paths finds how servers are reached.
@@ -107,6 +109,8 @@ type server struct {
 	kept    int32         // its last weight that was not 0 (sched.Server.Kept)
 	shown   *sched.Server // what schedulers see of it
 	steered bool          // its key is in the redirect program's map of NAT servers
+	// tunnelled: its address is in the one of TUN servers.
+	tunnelled bool
 
 	owner   *service          // whose traffic it counts for
 	entered dataplane.Traffic // the workers' count when it became that service's

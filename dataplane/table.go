@@ -15,6 +15,7 @@ type Table struct {
 	servers  []*serverPage         // by lb.ServerID.Slot
 	marks    []lb.MarkRule         // firewall marks; the first rule that matches decides
 	nat      map[lb.ServiceKey]int // NAT servers by protocol, address and port: how many services have them
+	tunnels  map[lb.Addr]int       // TUN servers' addresses: how many servers have them
 	sysctls  lb.Sysctls
 	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
 
@@ -65,7 +66,7 @@ type serverPage [1 << pageBits]*Server
 
 // NewTable returns the table of a director without services.
 func NewTable() *Table {
-	return &Table{services: map[lb.ServiceKey]*Service{}, nat: map[lb.ServiceKey]int{}, sysctls: lb.DefaultSysctls()}
+	return &Table{services: map[lb.ServiceKey]*Service{}, nat: map[lb.ServiceKey]int{}, tunnels: map[lb.Addr]int{}, sysctls: lb.DefaultSysctls()}
 }
 
 // Service returns the service a flow is addressed to: by its mark, else by address and port, else FTP's if it may be a data
@@ -116,6 +117,9 @@ func (t *Table) isNATServer(f *lb.Flow) bool {
 	return t.nat[key] > 0
 }
 
+// isTunnelServer reports whether a service has a TUN server at addr.
+func (t *Table) isTunnelServer(addr lb.Addr) bool { return t.tunnels[addr] > 0 }
+
 // Sysctls returns the settings in force.
 func (t *Table) Sysctls() lb.Sysctls { return t.sysctls }
 
@@ -127,6 +131,7 @@ type Edit struct {
 	table    Table
 	services bool            // the map is the edit's own
 	nat      bool            // so is this one
+	tunnels  bool            // and this one
 	pages    map[uint32]bool // these pages are the edit's own
 }
 
@@ -189,6 +194,20 @@ func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) {
 	if e.table.nat[key] += n; e.table.nat[key] == 0 {
 		delete(e.table.nat, key)
 	}
+}
+
+// CountTunnel adds n to the servers that packets are tunnelled to at addr, and returns how many they are.
+func (e *Edit) CountTunnel(addr lb.Addr, n int) int {
+	if !e.tunnels {
+		e.table.tunnels = maps.Clone(e.table.tunnels)
+		e.tunnels = true
+	}
+	n += e.table.tunnels[addr]
+	e.table.tunnels[addr] = n
+	if n == 0 {
+		delete(e.table.tunnels, addr)
+	}
+	return n
 }
 
 // SetTunnelSources has outer headers of TUN take their source, by the flow, out of one block of each family at most.

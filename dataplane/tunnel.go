@@ -18,6 +18,7 @@ func (w *Worker) wrap(t *Table, p *packet.Packet, s *Server) reason.Reason {
 			w.hop.Source = within(block, hash)
 		}
 	}
+	w.hop.MTU = w.shared.mtus.get(s.Addr, w.now)
 	if !w.hop.Source.IsValid() { // the host has no address of this family yet
 		return reason.ServerUnreachable
 	}

@@ -33,6 +33,8 @@ type Shared struct {
 	refuseEvery atomic.Uint32
 	refuseCount atomic.Uint32 // counts new connections while there is a rate
 
+	mtus pathMTUs
+
 	meters  metered
 	turning turning
 }
@@ -117,6 +119,8 @@ type Worker struct {
 	replaced conntrack.Ref
 	hop      forward.Hop
 	reply    forward.Path
+	quote    packet.Packet // of an ICMP error
+	inner    packet.Packet // of a quoted tunnel packet
 	frames   [BatchSize]Frame
 
 	now        uint32 // of this batch
@@ -209,8 +213,13 @@ func (w *Worker) handleGroup(t *Table, in *IfaceQueue, frames []Frame) {
 func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
 	p := &l.packet
 	out, why := in.Iface, l.why
-	if why == reason.None {
+	switch why {
+	case reason.None:
 		out, why = w.forward(t, in, p, l.hash)
+	case reason.ICMPError:
+		if out, why = w.icmpError(t, in, p); why == reason.None {
+			f.Off, f.End = p.Off, p.End
+		}
 	}
 	switch {
 	case why == reason.None:
@@ -335,11 +344,11 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	return out, why
 }
 
-// follow notes from where the client's packets come now: its answers go back the same way. The tag, in the entry's first
-// cache line, spares reading the second to find that nothing changed.
+// follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what
+// others say of them, it does not. The tag, in the entry's first cache line, spares reading the second to find that nothing changed.
 func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
 	mac := p.SrcMAC()
-	if tag := clientTag(mac, in.Iface); tag != c.ClientTag {
+	if tag := clientTag(mac, in.Iface); tag != c.ClientTag && ref != 0 {
 		c.ClientTag, c.ClientMAC, c.ClientIface = tag, mac, uint16(in.Iface)
 		w.shared.conns.SetClient(ref, c)
 	}
@@ -385,6 +394,9 @@ func (w *Worker) toHost(in *IfaceQueue, f *Frame) {
 
 // answer turns a packet that was stopped for why into the ICMP error its sender is owed, if it is owed one.
 func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.Reason) bool {
+	if p.Kind != packet.Whole { // RFC 1122 section 3.2.2: not about an ICMP error, nor about a later fragment
+		return false
+	}
 	var message forward.ICMP
 	mtu := 0
 	switch why {
@@ -396,17 +408,13 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 		if !p.Is6() && !p.IP().DontFragment() {
 			return false
 		}
-		message, mtu = forward.FragNeeded, w.hop.Path.MTU-w.hop.Overhead()
+		message, mtu = forward.FragNeeded, w.hop.MaxLen(p)
 	default:
 		return false
 	}
-	if w.icmpSecond != w.now {
-		w.icmpSecond, w.icmpBudget = w.now, icmpPerSecond
-	}
-	if w.icmpBudget == 0 {
+	if !w.mayAnswer() {
 		return false
 	}
-	w.icmpBudget--
 	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
 	source := p.Flow.Dst
 	if why == reason.StrayAnswer || w.conn.ServerID != 0 && source != w.conn.Virtual {

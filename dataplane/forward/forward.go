@@ -31,6 +31,23 @@ type Hop struct {
 	Tunnel         lb.Tunnel // what is between the outer header and the packet
 	ID             uint16    // outer identification, for packets that may be fragmented on their way
 	Entropy        uint32    // GUE: a number that is the flow's own
+	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing
+}
+
+// MaxLen returns the longest packet that fits the way, whose sender is to be told when one does not: those over IPv4 without DF may be
+// fragmented, and IPv6 carries 1,280 bytes everywhere (RFC 8200 section 5).
+func (h *Hop) MaxLen(p *packet.Packet) int {
+	n := h.Path.MTU - h.Overhead()
+	if h.MTU == 0 || h.MTU >= h.Path.MTU {
+		return n
+	}
+	switch learnt := h.MTU - h.Overhead(); {
+	case p.Is6():
+		return min(n, max(learnt, 1280))
+	case p.IP().DontFragment():
+		return learnt
+	}
+	return n
 }
 
 // Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.

@@ -14,6 +14,7 @@ const (
 	PortUnreachable ICMP = iota
 	FragNeeded           // "packet too big" over IPv6
 	TimeExceeded
+	HostUnreachable
 )
 
 // messages are the types and codes by family (RFC 792, RFC 4443).
@@ -21,6 +22,7 @@ var messages = [...]struct{ type4, code4, type6, code6 uint8 }{
 	PortUnreachable: {3, 3, 1, 4},
 	FragNeeded:      {3, 4, 2, 0},
 	TimeExceeded:    {11, 0, 3, 0},
+	HostUnreachable: {3, 1, 1, 3},
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 // Answer turns a packet, unchanged since it was parsed, into an ICMP error back to the station it came from, with source as
 // its sender, of the packet's family, and mtu in a FragNeeded. The frame goes out by the interface it came in by. It reports false, and
 // leaves the packet alone, when no error may be sent about it (RFC 1812 4.3.2.7, RFC 4443 section 2.4 e): not to a broadcast or
-// multicast frame, nor to a source that names no single host. Fragments and ICMP errors never come here: Parse stops them.
+// multicast frame, nor to a source that names no single host. Whoever calls it keeps ICMP errors and later fragments from it.
 func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
 	if p.Buf[p.Off]&1 != 0 || !singleHost(p.Flow.Src) || source.Is4() == p.Is6() || !source.IsValid() {
 		return false

@@ -34,6 +34,9 @@ func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 	if r := admit(p, h.Path, overhead); r != reason.None {
 		return r
 	}
+	if h.MTU != 0 && p.Len() > h.MaxLen(p) {
+		return reason.TooBig
+	}
 	p.DecrementTTL()
 	inside, tos, ttl, df := uint8(protoIPIP), uint8(0), uint8(0), false
 	if p.Is6() {
