@@ -24,6 +24,7 @@ type config struct {
 	rules       []string // --rule, in order
 	rulesFile   string
 	locals      []netip.Addr
+	tunnels     []lb.Prefix // --tunnel-source
 	localPorts  portRange
 	assign      bool
 	connections int
@@ -80,6 +81,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.StringVarP(&c.rulesFile, "rules", "f", "", "`FILE` of rules as 'ipvsadm -S -n' prints them, read again at SIGHUP")
 	fs.StringArrayVarP(&locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
 	fs.StringVar(&ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
+	tunnels := fs.StringArray("tunnel-source", nil, "`PREFIX` to take the outer source of tunnelled packets from, by the flow, so that a server spreads them over its queues; one of each IP version")
 	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
 	fs.StringArrayVarP(&marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
 	fs.StringArrayVarP(&options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
@@ -120,8 +122,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 	for _, text := range locals {
 		a, err := netip.ParseAddr(text)
 		switch {
-		case err != nil || !a.Is4():
-			p.add("local-address", text, "not an IPv4 address")
+		case err != nil || a.Zone() != "" || !a.IsGlobalUnicast() || a.Is4In6():
+			p.add("local-address", text, "not an address that servers could answer to")
 		case slices.Contains(c.locals, a):
 			p.add("local-address", text, "given twice")
 		default:
@@ -131,6 +133,17 @@ func parse(args []string, out io.Writer) (*config, error) {
 	for _, text := range marks {
 		r, err := lb.ParseMarkRule(text)
 		if err != nil {
+	for _, text := range *tunnels {
+		block, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil || block != block.Masked() || block.Addr().Is4In6() || !block.Addr().IsGlobalUnicast():
+			p.add("tunnel-source", text, "want a block of unicast addresses, PREFIX/LENGTH, without bits behind its length")
+		case slices.ContainsFunc(c.tunnels, func(b lb.Prefix) bool { return b.Addr.Is4() == block.Addr().Is4() }):
+			p.add("tunnel-source", text, "one of each IP version at most")
+		default:
+			c.tunnels = append(c.tunnels, lb.Prefix{Addr: lb.AddrFrom(block.Addr()), Bits: block.Bits()})
+		}
+	}
 			p.add("mark", text, "%w", err)
 		}
 		c.marks = append(c.marks, r)
@@ -205,6 +218,15 @@ func (c *config) readRules() (*ipvsadm.Rules, []error) {
 		}
 	}
 	return rules, errs
+}
+
+// number reads the value of a flag that takes one from low to high.
+func (p *problems) number(flag, value string, low, high int) int {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < low || n > high {
+		p.add(flag, value, "allowed: %d to %d", low, high)
+	}
+	return n
 }
 
 func parsePorts(s string) (portRange, bool) {

@@ -55,7 +55,8 @@ func usable(f paths.Interface) error {
 func (d *director) workerIfaces() []dataplane.Iface {
 	list := make([]dataplane.Iface, len(d.ifaces))
 	for i, f := range d.ifaces {
-		list[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: firstIPv4(f.Name)}
+		v4, v6 := ownAddresses(f.Name)
+		list[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: v4, Addr6: v6}
 	}
 	return list
 }
@@ -89,17 +90,35 @@ func (d *director) followInterfaces() {
 	}
 }
 
-// firstIPv4 returns the interface's first IPv4 address, the zero Addr if it has none.
-func firstIPv4(name string) lb.Addr {
+// ownAddresses returns the addresses that the interface speaks for itself from: the first IPv4 one, and of IPv6 one of its networks'
+// rather than one that stands alone (a service's; the kernel lists the newest first), a link-local one at last. Zero where it has none.
+func ownAddresses(name string) (v4, v6 lb.Addr) {
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
-		return lb.Addr{}
+		return v4, v6
 	}
 	addrs, _ := iface.Addrs()
+	best := 0
 	for _, a := range addrs {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() {
-			return lb.AddrFrom(prefix.Addr())
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		rank := 3
+		switch ip := prefix.Addr(); {
+		case ip.Is4():
+			if !v4.IsValid() {
+				v4 = lb.AddrFrom(ip)
+			}
+			continue
+		case ip.IsLinkLocalUnicast():
+			rank = 1
+		case prefix.IsSingleIP():
+			rank = 2
+		}
+		if rank > best {
+			best, v6 = rank, lb.AddrFrom(prefix.Addr())
 		}
 	}
-	return lb.Addr{}
+	return v4, v6
 }
