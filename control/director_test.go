@@ -34,8 +34,8 @@ type director struct {
 }
 
 var (
-	clientSide = dataplane.Iface{Name: "client0", MAC: [6]byte(testpkt.DirectorMAC), MTU: 1500, Addr: lb.MustParseAddr("198.51.100.1")}
-	serverSide = dataplane.Iface{Name: "server0", MAC: [6]byte(testpkt.MAC(0x21)), MTU: 1500, Addr: lb.MustParseAddr("10.19.0.1")}
+	clientSide = dataplane.Iface{Name: "client0", MAC: [6]byte(testpkt.DirectorMAC), MTU: 1500, Addr: lb.MustParseAddr("198.51.100.1"), Addr6: lb.MustParseAddr("2001:db8:1::1")}
+	serverSide = dataplane.Iface{Name: "server0", MAC: [6]byte(testpkt.MAC(0x21)), MTU: 1500, Addr: lb.MustParseAddr("10.19.0.1"), Addr6: lb.MustParseAddr("2001:db8:19::1")}
 )
 
 func newDirector(t *testing.T, workers int, rules ...string) *director {
@@ -252,10 +252,14 @@ func (f *fakePaths) Path(addr lb.Addr) (*forward.Path, bool) {
 	if mac == [6]byte{} {
 		return nil, false
 	}
-	return &forward.Path{Iface: 1, DstMAC: mac, SrcMAC: serverSide.MAC, Source: serverSide.Addr, MTU: 1500}, false
+	source := serverSide.Addr
+	if !addr.Is4() {
+		source = serverSide.Addr6
+	}
+	return &forward.Path{Iface: 1, DstMAC: mac, SrcMAC: serverSide.MAC, Source: source, MTU: 1500}, false
 }
 
-func macOf(addr lb.Addr) [6]byte { return [6]byte(testpkt.MAC(uint16(0x1000 | addr.V4()&0xff))) }
+func macOf(addr lb.Addr) [6]byte { return [6]byte(testpkt.MAC(uint16(0x1000 | addr.Lo&0xff))) }
 
 type hostLog struct {
 	frames [][]byte
