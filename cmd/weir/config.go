@@ -71,7 +71,7 @@ func (p *problems) add(flag, value, format string, args ...any) {
 // parse makes a config of the command line. Its error joins all problems found, one line each; help and version text go to out.
 func parse(args []string, out io.Writer) (*config, error) {
 	c := &config{}
-	var level, ports string
+	var level, ports, connections, busyPoll, hostRate string // read when all are known, so that every problem is told at once
 	var locals, marks, options []string
 	fs := pflag.NewFlagSet("weir", pflag.ContinueOnError)
 	fs.SortFlags = false
@@ -85,16 +85,19 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
 	fs.StringArrayVarP(&marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
 	fs.StringArrayVarP(&options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
-	fs.IntVar(&c.connections, "connections", 1<<20, "capacity of the connection table, in connections of 128 bytes")
-	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "auto: where the driver has it; on: or fail; off: copy")
-	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "auto: native, or generic where the driver refuses; native; generic")
-	fs.DurationVar(&c.busyPoll, "busy-poll", 0, "let the worker drive the NIC's queue for this `TIME` at a time (0: off, 1us to 10ms)")
-	fs.IntVar(&c.hostRate, "host-rate", 100_000, "packets per second at most that are given back to the kernel")
-	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&c.logFormat, "log-format", "text", "text or json, on standard error")
+	fs.StringVar(&connections, "connections", "1048576", "capacity of the connection table, a `NUMBER` of connections of 128 bytes")
+	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "zero copy, `HOW`: auto (where the driver has it), on (or fail), off")
+	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "XDP `MODE`: auto (native, or generic where the driver refuses), native, generic")
+	fs.StringVar(&busyPoll, "busy-poll", "0", "let the worker drive the NIC's queue for this `TIME` at a time (0: off, 1us to 10ms)")
+	fs.StringVar(&hostRate, "host-rate", "100000", "`NUMBER` of packets per second at most that are given back to the kernel")
+	fs.StringVar(&level, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn, error")
+	fs.StringVar(&c.logFormat, "log-format", "text", "`FORM` of the log on standard error: text, json")
 	version := fs.BoolP("version", "V", false, "print the version and exit")
 	help := fs.BoolP("help", "h", false, "print this help and exit")
 	if err := fs.Parse(args); err != nil {
+		if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) { // only a switch looks at its value by itself
+			err = fmt.Errorf("--%s %q: allowed: true, false", bad.GetFlag().Name, bad.GetValue())
+		}
 		return nil, fmt.Errorf("%w (see weir --help)", err)
 	}
 	if *help {
@@ -130,9 +133,6 @@ func parse(args []string, out io.Writer) (*config, error) {
 			c.locals = append(c.locals, a)
 		}
 	}
-	for _, text := range marks {
-		r, err := lb.ParseMarkRule(text)
-		if err != nil {
 	for _, text := range *tunnels {
 		block, err := netip.ParsePrefix(text)
 		switch {
@@ -144,6 +144,9 @@ func parse(args []string, out io.Writer) (*config, error) {
 			c.tunnels = append(c.tunnels, lb.Prefix{Addr: lb.AddrFrom(block.Addr()), Bits: block.Bits()})
 		}
 	}
+	for _, text := range marks {
+		r, err := lb.ParseMarkRule(text)
+		if err != nil {
 			p.add("mark", text, "%w", err)
 		}
 		c.marks = append(c.marks, r)
@@ -158,19 +161,16 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if c.localPorts, ok = parsePorts(ports); !ok {
 		p.add("local-ports", ports, "want LOW-HIGH with 1 <= LOW <= HIGH <= 65535")
 	}
-	const most = 1 << 27
-	if c.connections < 1024 || c.connections > most {
-		p.add("connections", strconv.Itoa(c.connections), "allowed: 1024 to %d", most)
-	}
+	c.connections = p.number("connections", connections, 1024, 1<<27)
 	oneOf(&p, "zero-copy", c.zeroCopy, "auto", "on", "off")
 	oneOf(&p, "xdp-mode", c.xdpMode, "auto", "native", "generic")
 	oneOf(&p, "log-format", c.logFormat, "text", "json")
-	if c.busyPoll != 0 && (c.busyPoll < time.Microsecond || c.busyPoll > 10*time.Millisecond) {
-		p.add("busy-poll", c.busyPoll.String(), "allowed: 0 (off) or 1us to 10ms")
+	var err error
+	if c.busyPoll, err = time.ParseDuration(busyPoll); err != nil ||
+		c.busyPoll != 0 && (c.busyPoll < time.Microsecond || c.busyPoll > 10*time.Millisecond) {
+		p.add("busy-poll", busyPoll, "allowed: 0 (off) or 1us to 10ms")
 	}
-	if c.hostRate < 1 {
-		p.add("host-rate", strconv.Itoa(c.hostRate), "allowed: 1 and more")
-	}
+	c.hostRate = p.number("host-rate", hostRate, 1, 1_000_000_000)
 	if oneOf(&p, "log-level", level, "debug", "info", "warn", "error") {
 		_ = c.logLevel.UnmarshalText([]byte(level))
 	}
