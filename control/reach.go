@@ -69,8 +69,8 @@ func (r *Reach) Path(addr lb.Addr) (*forward.Path, bool) {
 
 // Check implements Paths.
 func (r *Reach) Check(addr lb.Addr) error {
-	_, err := r.watcher.Lookup(addr)
-	return err
+	p, _ := r.watcher.Lookup(addr) // its error names the server; the caller does too
+	return p.Err()
 }
 
 // Follow takes every change of paths into the store, and of the host's own addresses into own, until ctx ends. What own

@@ -54,7 +54,7 @@ func start(c *config, log *slog.Logger) (*director, error) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, step := range []func(context.Context) error{
-		d.findInterfaces, d.openControl, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect,
+		d.findInterfaces, d.openControl, d.checkRules, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -110,6 +110,9 @@ func (d *director) openControl(ctx context.Context) error {
 	}
 	return nil
 }
+
+// checkRules finds what keeps the rules from being served before anything is attached.
+func (d *director) checkRules(context.Context) error { return d.store.Check(d.rules.Services()) }
 
 // openQueues binds a socket to every queue of every interface. Nothing is redirected to them before attach.
 func (d *director) openQueues(context.Context) error {
