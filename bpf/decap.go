@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,8 +12,8 @@ import (
 	"weir/lb"
 )
 
-// Decap makes a server of mode TUN out of a host whose kernel has no tunl0: on one interface, packets that are sent to the
-// server inside another IPv4 header (RFC 2003) lose that header. For tests and the lab.
+// Decap makes a server of mode TUN out of a host whose kernel has no tunnel devices: on one interface, packets that are sent to the
+// server inside another IP packet, GUE or GRE lose what is around them. For tests and the lab.
 type Decap struct {
 	objects decapObjects
 
@@ -21,12 +22,13 @@ type Decap struct {
 	closed uint64    // the count at Close
 }
 
-// AttachDecap puts decap on the interface at which outer packets for addr, an IPv4 address of the server, arrive: in native mode
-// where the driver has it. The interface's MTU must have room for the outer header's 20 bytes beyond the inner packets'.
-func AttachDecap(ifindex int, addr lb.Addr) (*Decap, error) {
-	if !addr.Is4() {
-		return nil, fmt.Errorf("decap: outer address %s: only IPv4 is known", addr)
-	}
+// GUEPort is where decap takes UDP for GUE: the port that IANA gave to it.
+const GUEPort = 6080
+
+// AttachDecap puts decap on the interface at which outer packets for addrs, an IPv4 and an IPv6 address of the server or one of them,
+// arrive: in native mode where the driver has it. The interface's MTU must have room for the outer headers beyond the inner packets':
+// 52 bytes for GUE over IPv6, the longest.
+func AttachDecap(ifindex int, addrs ...lb.Addr) (*Decap, error) {
 	iface, err := net.InterfaceByIndex(ifindex)
 	if err != nil {
 		return nil, fmt.Errorf("attach decap to interface %d: %w", ifindex, ErrInterface)
@@ -35,8 +37,18 @@ func AttachDecap(ifindex int, addr lb.Addr) (*Decap, error) {
 	if err != nil {
 		return nil, err
 	}
-	wire := addr.As16()
-	if err := spec.Variables[decapVarOwnIpv4].Set([4]byte(wire[12:])); err != nil {
+	var own4 [4]byte
+	var own6 [16]byte
+	for _, a := range addrs {
+		if wire := a.As16(); a.Is4() {
+			own4 = [4]byte(wire[12:])
+		} else {
+			own6 = wire
+		}
+	}
+	port := binary.BigEndian.AppendUint16(nil, GUEPort)
+	err = errors.Join(spec.Variables[decapVarOwnIpv4].Set(own4), spec.Variables[decapVarOwnIpv6].Set(own6), spec.Variables[decapVarGuePort].Set(port))
+	if err != nil {
 		return nil, fmt.Errorf("decap: %w", err)
 	}
 	d := &Decap{}

@@ -18,7 +18,9 @@ import (
 const (
 	decapProgDecap       = "decap"
 	decapVarDecapsulated = "decapsulated"
+	decapVarGuePort      = "gue_port"
 	decapVarOwnIpv4      = "own_ipv4"
+	decapVarOwnIpv6      = "own_ipv6"
 )
 
 // loadDecap returns the embedded CollectionSpec for decap.
@@ -77,7 +79,9 @@ type decapMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type decapVariableSpecs struct {
 	Decapsulated *ebpf.VariableSpec `ebpf:"decapsulated"`
+	GuePort      *ebpf.VariableSpec `ebpf:"gue_port"`
 	OwnIpv4      *ebpf.VariableSpec `ebpf:"own_ipv4"`
+	OwnIpv6      *ebpf.VariableSpec `ebpf:"own_ipv6"`
 }
 
 // decapObjects contains all objects after they have been loaded into the kernel.
@@ -111,7 +115,9 @@ func (m *decapMaps) Close() error {
 // It can be passed to loadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type decapVariables struct {
 	Decapsulated *ebpf.Variable `ebpf:"decapsulated"`
+	GuePort      *ebpf.Variable `ebpf:"gue_port"`
 	OwnIpv4      *ebpf.Variable `ebpf:"own_ipv4"`
+	OwnIpv6      *ebpf.Variable `ebpf:"own_ipv6"`
 }
 
 // decapPrograms contains all programs after they have been loaded into the kernel.

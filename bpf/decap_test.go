@@ -92,33 +92,67 @@ func TestDecapCarriesTCP(t *testing.T) {
 	}
 }
 
-func TestDecapLeavesOthersAlone(t *testing.T) {
+func TestDecap(t *testing.T) {
 	near, _ := newVeth(t, 1)
-	d, err := AttachDecap(near.Attrs().Index, lb.MustParseAddr("10.9.0.2"))
+	d, err := AttachDecap(near.Attrs().Index, lb.MustParseAddr("10.9.0.2"), lb.MustParseAddr("fd00:9::2"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
 
-	client, vip := netip.MustParseAddrPort("198.51.100.1:1000"), netip.MustParseAddrPort("192.0.2.10:80")
 	dip, rip := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
-	inner := testpkt.UDP(client, vip).Text("hello")
-	tunnel := inner.Via(dip, rip)
-	carried := inner.Bytes()[14:]
+	dip6, rip6 := netip.MustParseAddr("fd00:9::1"), netip.MustParseAddr("fd00:9::2")
+	vip := netip.MustParseAddrPort("192.0.2.10:80")
+	inner4 := testpkt.UDP(netip.MustParseAddrPort("198.51.100.1:1000"), vip).Text("hello").Bytes()
+	inner6 := testpkt.UDP(netip.MustParseAddrPort("[2001:db8::1]:1000"), netip.MustParseAddrPort("[2001:db8::10]:80")).Text("hello").Bytes()
+	raw := func(proto uint8, inner []byte, head ...byte) testpkt.Packet {
+		return testpkt.Raw(dip, rip, proto).Payload(slices.Concat(head, inner[14:]))
+	}
+	raw6 := func(proto uint8, inner []byte, head ...byte) testpkt.Packet {
+		return testpkt.Raw(dip6, rip6, proto).Payload(slices.Concat(head, inner[14:]))
+	}
+	gue := func(from, to netip.Addr, port uint16, inner []byte, head ...byte) testpkt.Packet {
+		return testpkt.UDP(netip.AddrPortFrom(from, 50000), netip.AddrPortFrom(to, port)).Payload(slices.Concat(head, inner[14:]))
+	}
+	var none []byte
+	taken := uint64(0)
 	for _, row := range []struct {
 		what  string
 		frame []byte
-		takes bool
+		want  []byte // none: it is left as it is
 	}{
-		{"IPv4 in IPv4 to the server", tunnel.Bytes(), true},
-		{"to another address", inner.Via(dip, dip).Bytes(), false},
-		{"another protocol", testpkt.Raw(dip, rip, 47).Payload(carried).Bytes(), false},
-		{"a first fragment", testpkt.Raw(dip, rip, 4).Payload(carried).Fragment(0, true).Bytes(), false},
-		{"a later fragment", testpkt.Raw(dip, rip, 4).Payload(carried).Fragment(1480, false).Bytes(), false},
-		{"not a tunnel at all", testpkt.UDP(client, netip.AddrPortFrom(rip, 80)).Bytes(), false},
-		{"with a VLAN tag", tunnel.VLAN(7).Bytes(), false},
-		{"outer header cut off", tunnel.Bytes()[:33], false},
-		{"nothing but Ethernet", tunnel.Bytes()[:14], false},
+		{"IPv4 in IPv4", raw(4, inner4).Bytes(), inner4},
+		{"IPv6 in IPv4", raw(41, inner6).Bytes(), inner6},
+		{"IPv4 in IPv6", raw6(4, inner4).Bytes(), inner4},
+		{"IPv6 in IPv6", raw6(41, inner6).Bytes(), inner6},
+		{"IPv4 in IPv4 with options", raw(4, inner4).Options(1, 1, 1, 1).Bytes(), inner4},
+		{"IPv4 in GRE", raw(47, inner4, 0, 0, 8, 0).Bytes(), inner4},
+		{"IPv6 in GRE", raw(47, inner6, 0, 0, 0x86, 0xdd).Bytes(), inner6},
+		{"IPv4 in GRE over IPv6", raw6(47, inner4, 0, 0, 8, 0).Bytes(), inner4},
+		{"GRE with a checksum", raw(47, inner4, 0x80, 0, 8, 0, 1, 2, 0, 0).Bytes(), inner4},
+		{"IPv4 in GUE", gue(dip, rip, 6080, inner4, 0, 4, 0, 0).Bytes(), inner4},
+		{"IPv6 in GUE without a checksum", gue(dip, rip, 6080, inner6, 0, 41, 0, 0).NoChecksum().Bytes(), inner6},
+		{"IPv6 in GUE over IPv6", gue(dip6, rip6, 6080, inner6, 0, 41, 0, 0).Bytes(), inner6},
+		{"GUE with a field", gue(dip, rip, 6080, inner4, 1, 4, 1, 0, 9, 9, 9, 9).Bytes(), inner4},
+		{"GUE's control message", gue(dip, rip, 6080, inner4, 0x20, 4, 0, 0).Bytes(), none},
+		{"GUE, variant 1", gue(dip, rip, 6080, inner4, 0x45, 4, 0, 0).Bytes(), none},
+		{"GUE with something else inside", gue(dip, rip, 6080, inner4, 0, 6, 0, 0).Bytes(), none},
+		{"GUE to another port", gue(dip, rip, 6081, inner4, 0, 4, 0, 0).Bytes(), none},
+		{"GUE cut off", gue(dip, rip, 6080, inner4, 0, 4, 0, 0).Bytes()[:14+20+8+3], none},
+		{"GRE with a key", raw(47, inner4, 0x20, 0, 8, 0, 1, 2, 3, 4).Bytes(), none},
+		{"GRE, version 1", raw(47, inner4, 0, 1, 8, 0).Bytes(), none},
+		{"GRE with something else inside", raw(47, inner4, 0, 0, 0x65, 0x58).Bytes(), none},
+		{"to another address", testpkt.Raw(dip, dip, 4).Payload(inner4[14:]).Bytes(), none},
+		{"to another address of IPv6", testpkt.Raw(dip6, dip6, 4).Payload(inner4[14:]).Bytes(), none},
+		{"another protocol", raw(50, inner4).Bytes(), none},
+		{"a first fragment", raw(4, inner4).Fragment(0, true).Bytes(), none},
+		{"a later fragment", raw(4, inner4).Fragment(1480, false).Bytes(), none},
+		{"a fragment of IPv6", raw6(41, inner6).Fragment(0, true).Bytes(), none},
+		{"not a tunnel at all", testpkt.UDP(vip, netip.AddrPortFrom(rip, 80)).Bytes(), none},
+		{"with a VLAN tag", raw(4, inner4).VLAN(7).Bytes(), none},
+		{"outer header cut off", raw(4, inner4).Bytes()[:33], none},
+		{"outer header of IPv6 cut off", raw6(4, inner4).Bytes()[:53], none},
+		{"nothing but Ethernet", raw(4, inner4).Bytes()[:14], none},
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			action, out, err := d.objects.Decap.Test(row.frame)
@@ -129,16 +163,17 @@ func TestDecapLeavesOthersAlone(t *testing.T) {
 				t.Errorf("action %d, want XDP_PASS", action)
 			}
 			want := row.frame
-			if row.takes {
-				want = slices.Concat(row.frame[:14], carried)
+			if row.want != nil {
+				taken++
+				want = row.want
 			}
 			if string(out) != string(want) {
 				t.Errorf("frame is\n%x, want\n%x", out, want)
 			}
 		})
 	}
-	if n, err := d.Count(); n != 1 || err != nil {
-		t.Errorf("%d packets decapsulated (%v), want 1", n, err)
+	if n, err := d.Count(); n != taken || err != nil {
+		t.Errorf("%d packets decapsulated (%v), want %d", n, err, taken)
 	}
 }
 
