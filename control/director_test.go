@@ -98,7 +98,13 @@ type sent struct{ toClients, toServers []*testpkt.View }
 // send lets a packet arrive at a worker's queue of an interface and returns what all of it led to.
 func (d *director) send(worker, iface int, p testpkt.Packet) sent {
 	d.t.Helper()
-	if !d.queues[worker][iface].Inject(p.Bytes()) {
+	return d.sendFrame(worker, iface, p.Bytes())
+}
+
+// sendFrame is send for a frame of any bytes.
+func (d *director) sendFrame(worker, iface int, frame []byte) sent {
+	d.t.Helper()
+	if !d.queues[worker][iface].Inject(frame) {
 		d.t.Fatal("queue full")
 	}
 	d.workers[worker].Turn()
@@ -363,7 +369,8 @@ func TestWhatIsNotWeirsGoesToTheKernelAsItCame(t *testing.T) {
 		"a FIN without a connection":     {0, testpkt.TCP(cip, vip, testpkt.FIN, testpkt.ACK), reason.NoConnection},
 		"a RST without a connection":     {0, testpkt.TCP(cip, vip, testpkt.RST), reason.NoConnection},
 		"ping":                           {0, testpkt.Echo(cip.Addr(), vip.Addr()), reason.NotL4},
-		"a fragment":                     {0, testpkt.UDP(cip, vip).Fragment(0, true), reason.Fragment},
+		"a fragment of a ping":           {0, testpkt.Echo(cip.Addr(), vip.Addr()).Fragment(0, true), reason.Fragment},
+		"a fragment to another port":     {0, testpkt.UDP(cip, netip.MustParseAddrPort("192.0.2.10:81")).Fragment(0, true), reason.NoService},
 		"ARP":                            {0, testpkt.ARP(cip.Addr(), vip.Addr()), reason.NotIP},
 		"a NAT server's own traffic":     {1, testpkt.TCP(netip.MustParseAddrPort("10.0.0.2:80"), netip.MustParseAddrPort("203.0.113.5:443"), testpkt.SYN), reason.NoService},
 		"an answer without a connection": {1, testpkt.TCP(netip.MustParseAddrPort("10.0.0.2:80"), cip, testpkt.ACK), reason.NoService},

@@ -96,7 +96,7 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 	out := int(c.ClientIface)
 	inner.SetMACs(c.ClientMAC, t.ifaces[out].MAC)
 	*p = *inner
-	w.count.Answered++
+	w.count.ToClient++
 	return out, reason.None
 }
 

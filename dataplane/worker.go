@@ -13,6 +13,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,8 @@ type Shared struct {
 	refuseEvery atomic.Uint32
 	refuseCount atomic.Uint32 // counts new connections while there is a rate
 
-	mtus pathMTUs
+	mtus      pathMTUs
+	datagrams datagrams
 
 	meters  metered
 	turning turning
@@ -46,6 +48,7 @@ func NewShared(conns *conntrack.Table, clock func() uint32) *Shared {
 		clock = MonotonicClock()
 	}
 	s := &Shared{conns: conns, clock: clock}
+	s.datagrams.seed = rand.Uint64()
 	s.table.Store(NewTable())
 	return s
 }
@@ -120,13 +123,17 @@ type Worker struct {
 	hop      forward.Hop
 	reply    forward.Path
 	quote    packet.Packet // of an ICMP error
-	inner    packet.Packet // of a quoted tunnel packet
+	inner    packet.Packet // of a quoted tunnel packet, and a fragment that has waited
+	took     taken
+	made     decision
 	frames   [BatchSize]Frame
 
 	now        uint32 // of this batch
 	tunnelID   uint16 // outer identification of the next tunnelled packet
 	icmpBudget int    // errors this worker may still send in second icmpSecond
 	icmpSecond uint32
+
+	fragmentSecond uint32 // the last one in which datagrams were looked at whose time may be over
 
 	meters meters
 	count  Counters
@@ -177,6 +184,10 @@ func (w *Worker) Turn() (taken int, done bool) {
 	for i := range w.queues {
 		w.queues[i].Queue.Flush()
 	}
+	if w.fragmentSecond != w.now {
+		w.fragmentSecond = w.now
+		w.count.Reasons[reason.FragmentLate] += uint64(w.shared.datagrams.expire(w.now))
+	}
 	ended, done := w.sweeper.Sweep(w.now, expirePerTurn)
 	w.count.Expired += uint64(ended)
 	w.meters.show()
@@ -216,6 +227,8 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
 	switch why {
 	case reason.None:
 		out, why = w.forward(t, in, p, l.hash)
+	case reason.Fragment:
+		out, why = w.fragment(t, in, f, p)
 	case reason.ICMPError:
 		if out, why = w.icmpError(t, in, p); why == reason.None {
 			f.Off, f.End = p.Off, p.End
@@ -369,9 +382,15 @@ func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
 		}
 		return
 	}
+	w.sendCopy(out, f.Packet())
+	in.Queue.Drop(*f)
+}
+
+// sendCopy hands a copy of b to the queue of interface out.
+func (w *Worker) sendCopy(out int, b []byte) {
 	q := w.out[out]
 	if frame, ok := q.Alloc(); ok {
-		frame.End = frame.Off + copy(frame.Buf[frame.Off:], f.Packet())
+		frame.End = frame.Off + copy(frame.Buf[frame.Off:], b)
 		ok = q.Send(frame)
 		if !ok {
 			w.count.Reasons[reason.NoTxRoom]++
@@ -379,17 +398,21 @@ func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
 	} else {
 		w.count.Reasons[reason.NoTxRoom]++
 	}
-	in.Queue.Drop(*f)
 }
 
 // toHost gives the kernel a copy of the frame as it came.
 func (w *Worker) toHost(in *IfaceQueue, f *Frame) {
-	if w.host != nil && w.host.Send(in.Iface, f.Packet()) {
+	w.hostCopy(in.Iface, f.Packet())
+	in.Queue.Drop(*f)
+}
+
+// hostCopy gives the kernel a copy of b, which came by interface iface.
+func (w *Worker) hostCopy(iface int, b []byte) {
+	if w.host != nil && w.host.Send(iface, b) {
 		w.count.ToHost++
 	} else {
 		w.count.Reasons[reason.HostRefused]++
 	}
-	in.Queue.Drop(*f)
 }
 
 // answer turns a packet that was stopped for why into the ICMP error its sender is owed, if it is owed one.

@@ -1,0 +1,110 @@
+package dataplane
+
+import (
+	"weir/conntrack"
+	"weir/dataplane/packet"
+	"weir/dataplane/reason"
+	"weir/lb"
+)
+
+// fragment brings a fragment where its datagram's first one goes, since only that one says which flow it is of. One that comes before
+// it waits until it comes.
+func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) (int, reason.Reason) {
+	if len(t.services) == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP {
+		return 0, reason.Fragment
+	}
+	piece, why := p.Fragment()
+	if why != reason.None {
+		return 0, why
+	}
+	first := piece.Start == 0
+	if first {
+		if why := p.ParseFirst(); why != reason.None {
+			return 0, why
+		}
+	} else if p.Flow.Proto == lb.TCP && piece.Start < packet.TCPMinLen {
+		return 0, reason.BadL4Header // it would replace what the first one says: RFC 3128
+	}
+	if p.Kind = packet.Whole; !first {
+		p.Kind = packet.Later
+	}
+	key := datagramKey{src: p.Flow.Src, dst: p.Flow.Dst, id: piece.ID, proto: p.Flow.Proto}
+	ds, took := &w.shared.datagrams, &w.took
+	ds.take(key, piece, w.now, in.Iface, f, took)
+	w.count.Reasons[reason.FragmentLate] += uint64(took.late)
+	w.count.Reasons[reason.FragmentTableFull] += uint64(took.full)
+	w.count.Reasons[reason.FragmentOverlap] += uint64(took.overlapping)
+	if !took.decide {
+		if took.why == reason.None {
+			return w.along(t, in, p, &took.decision, took.id)
+		}
+		return 0, took.why
+	}
+
+	made := &w.made
+	*made = decision{}
+	w.conn = conntrack.Conn{}
+	var out int
+	out, made.why = w.forward(t, in, p, w.shared.conns.Hash(&p.Flow))
+	if made.why == reason.None {
+		made.conn, made.dir = w.conn, conntrack.Forward
+		if p.Flow.Src != w.conn.Client || p.Flow.SrcPort != w.conn.ClientPort {
+			made.dir = conntrack.Reverse
+		}
+		made.renumber(p, took.id)
+	}
+	id := took.id
+	held := ds.decide(key, made)
+	for h := held; h != nil; h = h.next {
+		w.handleHeld(t, made, h, id)
+	}
+	if held != nil {
+		ds.giveBack(key, held)
+	}
+	return out, made.why
+}
+
+// along forwards a later fragment as the first one was.
+func (w *Worker) along(t *Table, in *IfaceQueue, p *packet.Packet, d *decision, id uint32) (out int, why reason.Reason) {
+	w.conn = d.conn
+	if d.dir == conntrack.Reverse {
+		out, why = w.toClient(t, p, &w.conn)
+	} else {
+		s := t.Server(w.conn.ServerID)
+		if s == nil || s.Removed {
+			return 0, reason.ServerRemoved
+		}
+		p.Flow.SrcPort, p.Flow.DstPort = w.conn.ClientPort, w.conn.VirtualPort // for a tunnel's choice by flow
+		out, why = w.toServer(t, in, p, 0, &w.conn, s)
+	}
+	if why == reason.None {
+		d.renumber(p, id)
+	}
+	return out, why
+}
+
+// renumber gives a forwarded fragment its datagram's new identification, where its source address is no longer its sender's own.
+func (d *decision) renumber(p *packet.Packet, id uint32) {
+	if d.conn.Mode == lb.FULLNAT || d.conn.Mode == lb.NAT && d.dir == conntrack.Reverse {
+		p.SetFragmentID(id)
+	}
+}
+
+// handleHeld brings a fragment that has waited to its end, as handle does with one that has just come.
+func (w *Worker) handleHeld(t *Table, d *decision, h *heldFrame, id uint32) {
+	p, why := &w.inner, d.why
+	in := IfaceQueue{Iface: h.iface}
+	if why == reason.None {
+		p.Parse(h.buf[:], h.off, h.end)
+		p.Kind = packet.Later
+		var out int
+		if out, why = w.along(t, &in, p, d, id); why == reason.None {
+			w.sendCopy(out, p.Buf[p.Off:p.End])
+			return
+		}
+	}
+	w.count.Reasons[why]++
+	if why.ToHost() {
+		w.hostCopy(h.iface, h.buf[h.off:h.end])
+	}
+}
