@@ -20,14 +20,18 @@ import (
 
 var vip = netip.MustParseAddrPort("192.0.2.10:80")
 
-// rig is one worker over one queue in memory, with a service of eight servers.
+// rig is workers over queues in memory, with a service of eight servers. worker and queue are the first.
 type rig struct {
-	worker *dataplane.Worker
-	queue  *memqueue.Queue
-	conns  *conntrack.Table
+	worker  *dataplane.Worker
+	queue   *memqueue.Queue
+	workers []*dataplane.Worker
+	queues  []*memqueue.Queue
+	shared  *dataplane.Shared
+	conns   *conntrack.Table
+	servers []lb.ServerID
 }
 
-func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
+func newRig(tb testing.TB, mode lb.Mode, flows, workers int) *rig {
 	tb.Helper()
 	conns, err := conntrack.New(conntrack.Options{Capacity: 2*flows + 1024, HugePages: true})
 	if err != nil {
@@ -48,6 +52,7 @@ func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
 	shared := dataplane.NewShared(conns, nil)
 	edit := shared.Table().Edit()
 	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500}})
+	r := &rig{shared: shared, conns: conns}
 	list := &sched.List{}
 	for i := range 8 {
 		id, load, err := conns.Servers().Acquire()
@@ -55,6 +60,7 @@ func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
 			tb.Fatal(err)
 		}
 		shared.Meter(id)
+		r.servers = append(r.servers, id)
 		rip := lb.AddrFrom4(0x0a000002 + uint32(i))
 		list.Servers = append(list.Servers, &sched.Server{ID: id, Serial: uint64(i), Addr: rip, Port: 80, Weight: 1, Load: load})
 		edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: 80, Load: load, Path: &forward.Path{
@@ -66,11 +72,13 @@ func newRig(tb testing.TB, mode lb.Mode, flows int) *rig {
 		Picker: dataplane.NewPicker(scheduler), Versions: versions,
 	})
 	shared.Publish(edit.Table())
-	queue := memqueue.New(2 * dataplane.BatchSize)
-	return &rig{
-		worker: dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: queue}}, nil),
-		queue:  queue, conns: conns,
+	for w := range workers {
+		queue := memqueue.New(2 * dataplane.BatchSize)
+		r.queues = append(r.queues, queue)
+		r.workers = append(r.workers, dataplane.NewWorker(shared, w, workers, []dataplane.IfaceQueue{{Iface: 0, Queue: queue}}, nil))
 	}
+	r.worker, r.queue = r.workers[0], r.queues[0]
+	return r
 }
 
 // packets returns a 60-byte frame (64 with its FCS) for each of n flows, in random order.
@@ -117,7 +125,7 @@ func BenchmarkWorker(b *testing.B) {
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
 		for _, flows := range []int{1_000, 65_536, 1_000_000} {
 			b.Run(fmt.Sprintf("mode=%s/flows=%d", mode, flows), func(b *testing.B) {
-				r := newRig(b, mode, flows)
+				r := newRig(b, mode, flows, 1)
 				r.queue.Loop(packets(flows))
 				r.turns(flows)
 				if used := r.worker.Counters().Connections; used != uint64(flows) {
@@ -145,7 +153,7 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportAllocs()
 			for n := b.N; n > 0; n -= flows {
 				b.StopTimer()
-				r := newRig(b, mode, flows)
+				r := newRig(b, mode, flows, 1)
 				r.queue.Loop(frames)
 				b.StartTimer()
 				r.turns(min(n, flows))
@@ -157,7 +165,7 @@ func BenchmarkOpen(b *testing.B) {
 // TestForwardingDoesNotAllocate holds the whole loop to the rule, opening a connection included.
 func TestForwardingDoesNotAllocate(t *testing.T) {
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
-		r := newRig(t, mode, 4096)
+		r := newRig(t, mode, 4096, 1)
 		r.queue.Loop(packets(4096))
 		if n := testing.AllocsPerRun(10, func() { r.turns(256) }); n != 0 {
 			t.Errorf("%s, new connections: %v allocations in 256 packets", mode, n)
