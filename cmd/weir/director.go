@@ -381,5 +381,8 @@ func (d *director) summary() {
 	for _, stop := range sum.Stops() {
 		attrs = append(attrs, stop.Reason.String(), stop.Count)
 	}
+	if table := d.conns.Stats(); table.Shed+table.Evicted > 0 { // half-open connections given up
+		attrs = append(attrs, "shed", table.Shed, "evicted", table.Evicted)
+	}
 	d.log.Info("stopped", attrs...)
 }
