@@ -34,7 +34,7 @@ type Generator struct {
 
 // generatorBatch is how many frames the kernel makes before it lets the receiver's softirq run: well below the 256 that a veth's
 // ring holds (drivers/net/veth.c, VETH_RING_SIZE).
-const generatorBatch = 64
+const generatorBatch = 192
 
 // maxFlows is one flow per source port of an IPv4 /8.
 const maxFlows = 1 << 24

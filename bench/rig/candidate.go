@@ -37,8 +37,9 @@ type running struct {
 
 // Programs are the paths of what a trial runs.
 type Programs struct {
-	Weir string // the daemon
-	Bare string // bench/bare
+	Weir    string   // the daemon
+	Against []string // other builds of it
+	Bare    string   // bench/bare
 }
 
 var everyMode = []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN}

@@ -28,6 +28,9 @@ func All(p Programs, mode lb.Mode) []Candidate {
 		Masquerade,
 		Weir(p.Weir, "weir"),
 	}
+	for _, path := range p.Against {
+		all = append(all, Weir(path, "weir, "+path))
+	}
 	return slices.DeleteFunc(all, func(c Candidate) bool { return !slices.Contains(c.Modes, mode) })
 }
 
@@ -77,7 +80,7 @@ func Full(p Programs, t time.Duration) (plan []Comparison) {
 	add(All(p, lb.FULLNAT), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
 	// All on one CPU.
 	add(All(p, lb.NAT), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, 1_000_000, OneCPU })
-	// Weir against its own figure with few flows.
+	// Weir beside its own figure with few flows.
 	weir := named(All(p, lb.DR), "weir")
 	for _, mode := range everyMode {
 		for _, flows := range []int{1000, 1_000_000} {

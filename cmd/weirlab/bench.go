@@ -69,6 +69,7 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	fs.SetOutput(io.Discard)
 	fs.SortFlags = false
 	weir := fs.String("weir", "", "`PATH` of the weir to run (default: the one beside this program)")
+	fs.StringArrayVar(&o.programs.Against, "against", nil, "`PATH` of another build of weir to measure beside it; repeatable")
 	bare := fs.String("bare", "", "`PATH` of the bare forwarder (default: the one beside this program)")
 	fs.IntVar(&o.runs, "runs", 5, "trials of each candidate under each load")
 	fs.DurationVar(&o.time, "time", time.Second, "that each trial measures")
