@@ -30,7 +30,7 @@ enum verdict {
 	PASS_OTHER,	    /* nothing of weir's: ARP, ping, ssh, routing protocols, ... */
 	PASS_FRAGMENT,	    /* of nothing of weir's */
 	PASS_ICMP_ERROR,    /* about nothing of weir's */
-	PASS_EXTENSION,	    /* IPv6 with extension headers */
+	PASS_EXTENSION,	    /* IPv6 with extension headers that are the kernel's */
 	PASS_OWN,	    /* from a NAT server to the host itself: health checks, ssh */
 	PASS_NO_SOCKET,	    /* weir's, but nobody serves the queue */
 	PASS_REENTRY,	    /* given back by the host path */
@@ -357,10 +357,17 @@ static __always_inline enum verdict read_ipv4(struct flow *f, const struct iphdr
 	return read_l4(f, (const void *)ip + header, end, total - header);
 }
 
+/* The extension headers that a packet may have and still be weir's. As many as a worker walks over: dataplane/packet, maxExtensions. */
+#define MAX_EXTENSIONS 5
+
+static __always_inline int is_extension(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_FRAGMENT;
+}
+
 static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6hdr *ip, const void *end)
 {
-	const struct fragment *h = (const void *)(ip + 1);
-	__u32 length;
+	__u32 length, at = 0;
 
 	if ((const void *)(ip + 1) > end)
 		return PASS_MALFORMED;
@@ -369,27 +376,37 @@ static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6h
 		return PASS_MALFORMED;
 
 	f->proto = ip->nexthdr;
-	switch (ip->nexthdr) {
-	case IPPROTO_HOPOPTS:
-	case IPPROTO_ROUTING:
-	case IPPROTO_AH:
-	case IPPROTO_DSTOPTS:
-	case IPPROTO_MH:
-		return PASS_EXTENSION;
-	case IPPROTO_ICMPV6:
-		return read_icmp6(f, (const void *)(ip + 1), end, length);
-	}
 	__builtin_memcpy(f->src.byte, &ip->saddr, sizeof(f->src));
 	__builtin_memcpy(f->dst.byte, &ip->daddr, sizeof(f->dst));
-	if (ip->nexthdr == IPPROTO_FRAGMENT) {
-		if (length < sizeof(*h) || (const void *)(h + 1) > end)
+	/* Each is the next one's type and its own length in eight bytes beyond the first eight: RFC 8200 section 4. */
+#pragma unroll
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		const __u8 *h = (const void *)(ip + 1) + at;
+
+		if (!is_extension(f->proto))
+			break;
+		if (at + 8 > length || (const void *)(h + 8) > end)
 			return PASS_MALFORMED;
-		f->proto = h->next;
-		if (h->offset & bpf_htons(0xfff9))
-			return read_fragment(f);
-		return read_l4(f, h + 1, end, length - sizeof(*h)); /* an atomic fragment is a whole packet: RFC 6946 */
+		if (f->proto == IPPROTO_FRAGMENT) {
+			f->proto = h[0];
+			if (h[2] || h[3] & 0xf9) /* an offset, or more: else it is a whole packet, RFC 6946 */
+				return read_fragment(f);
+			at += 8;
+			continue;
+		}
+		/* Options for every hop stand first, and a route with segments left goes on from here: the kernel's. */
+		if ((f->proto == IPPROTO_HOPOPTS && i) || (f->proto == IPPROTO_ROUTING && h[3]))
+			return PASS_EXTENSION;
+		f->proto = h[0];
+		at += 8 + 8 * h[1];
 	}
-	return read_l4(f, ip + 1, end, length);
+	if (at > length)
+		return PASS_MALFORMED;
+	if (is_extension(f->proto) || f->proto == IPPROTO_AH || f->proto == IPPROTO_MH)
+		return PASS_EXTENSION;
+	if (f->proto == IPPROTO_ICMPV6)
+		return read_icmp6(f, (const void *)(ip + 1) + at, end, length - at);
+	return read_l4(f, (const void *)(ip + 1) + at, end, length - at);
 }
 
 /* See struct reentry. */

@@ -213,8 +213,19 @@ func TestVerdicts(t *testing.T) {
 		{"ICMPv6 unknown error", testpkt.ICMPError(client6, vip6, 5, 0, 0, answer6).Bytes(), steerVerdictPASS_OTHER},
 		{"ICMPv6 neighbour solicitation", testpkt.ICMPError(client6, vip6, 135, 0, 0, syn6).Bytes(), steerVerdictPASS_OTHER},
 		{"ARP", testpkt.ARP(client, own).To(testpkt.DirectorMAC).Bytes(), steerVerdictPASS_OTHER},
-		{"IPv6 hop-by-hop options", changed(syn6.Bytes(), 20, 0), steerVerdictPASS_EXTENSION},
-		{"IPv6 routing header", changed(syn6.Bytes(), 20, 43), steerVerdictPASS_EXTENSION},
+		{"IPv6 hop-by-hop options", syn6.Extension(0, 5, 2, 0, 0).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"IPv6 options of every kind", syn6.Extension(0).Extension(60, make([]byte, 30)...).Extension(43, 2).Extension(60).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"IPv6 options, another port", testpkt.TCP(at(client6, 1), at(vip6, 81)).Extension(60).Bytes(), steerVerdictPASS_OTHER},
+		{"IPv6 options in front of an echo request", testpkt.Echo(client6, vip6).Extension(60).Bytes(), steerVerdictPASS_OTHER},
+		{"IPv6 options in front of an error", testpkt.ICMPError(client6, vip6, 2, 0, 1400, answer6).Extension(60).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"IPv6 options in front of a fragment", syn6.Fragment(1480, false).Extension(60).Bytes(), steerVerdictREDIRECT_FRAGMENT},
+		{"five IPv6 extension headers", syn6.Extension(0).Extension(60).Extension(60).Extension(60).Extension(60).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"six IPv6 extension headers", syn6.Extension(0).Extension(60).Extension(60).Extension(60).Extension(60).Extension(60).Bytes(), steerVerdictPASS_EXTENSION},
+		{"IPv6 hop-by-hop options, not first", syn6.Extension(60).Extension(0).Bytes(), steerVerdictPASS_EXTENSION},
+		{"IPv6 routing header with segments left", syn6.Extension(43, 2, 1).Bytes(), steerVerdictPASS_EXTENSION},
+		{"IPv6 authentication header", changed(syn6.Bytes(), 20, 51), steerVerdictPASS_EXTENSION},
+		{"an IPv6 extension header that ends behind the packet", changed(syn6.Extension(60).Bytes(), 55, 3), steerVerdictPASS_MALFORMED},
+		{"an IPv6 extension header that ends far behind the packet", changed(syn6.Extension(60).Bytes(), 55, 255), steerVerdictPASS_MALFORMED},
 		{"IPv6 without a next header", changed(syn6.Bytes(), 20, 59), steerVerdictPASS_OTHER},
 
 		{"IHL 4", changed(syn.Bytes(), 14, 0x44), steerVerdictPASS_MALFORMED},
@@ -238,7 +249,7 @@ func TestVerdicts(t *testing.T) {
 		{"a frame given back", append(reentryMark(s.secret), syn.Bytes()...), steerVerdictPASS_REENTRY},
 	}
 	// A frame cut off anywhere is never redirected.
-	for _, whole := range []testpkt.Packet{syn, syn6, datagram, reply} {
+	for _, whole := range []testpkt.Packet{syn, syn6, datagram, reply, syn6.Extension(0).Extension(60)} {
 		frame := whole.VLAN(5).Bytes()
 		for n := 18; n < len(frame); n++ {
 			rows = append(rows, struct {
