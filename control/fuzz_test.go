@@ -25,6 +25,22 @@ func FuzzWorker(f *testing.F) {
 	f.Add(true, testpkt.TCP(server, cip, testpkt.SYN, testpkt.ACK).Bytes())
 	f.Add(true, testpkt.UDP(server, netip.MustParseAddrPort("10.0.0.100:1024")).Bytes())
 	f.Add(true, testpkt.ICMPError(server.Addr(), vip.Addr(), 3, 3, 0, testpkt.UDP(vip, server)).Bytes())
+	// Errors about the connections below, in every direction, and fragments.
+	router := netip.MustParseAddr("203.0.113.9")
+	for port := uint16(81); port < 84; port++ {
+		answer := testpkt.UDP(netip.AddrPortFrom(vip.Addr(), port), cip).Text("x")
+		f.Add(false, testpkt.ICMPError(router, vip.Addr(), 3, 4, 1400, answer).Bytes())
+		f.Add(false, testpkt.ICMPError(router, vip.Addr(), 11, 1, 0, answer.Fragment(0, true)).Bytes())
+	}
+	f.Add(true, testpkt.ICMPError(server.Addr(), cip.Addr(), 3, 3, 0, testpkt.UDP(cip, server)).Bytes())
+	f.Add(true, testpkt.ICMPError(router, serverSide.Addr.Netip(), 3, 4, 1400,
+		testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 83)).DF().Via(serverSide.Addr.Netip(), server.Addr())).Bytes())
+	for port := uint16(80); port < 84; port++ {
+		piece := testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), port)).Payload(make([]byte, 64))
+		f.Add(false, piece.Fragment(0, true).Bytes())
+		f.Add(false, piece.Fragment(72, true).Bytes())
+		f.Add(false, piece.Fragment(64, false).Options(7, 3, 4, 0).Bytes())
+	}
 	f.Fuzz(func(t *testing.T, fromServer bool, frame []byte) {
 		if len(frame) == 0 || len(frame) > 1700 {
 			return
@@ -38,9 +54,10 @@ func FuzzWorker(f *testing.F) {
 		if fromServer {
 			iface = 1
 		}
-		// Two connections that the frame may belong to.
+		// Connections that the frame may belong to.
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 81)))
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 82)))
+		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 83)))
 		for range 2 {
 			d.queues[0][iface].Inject(frame)
 			d.workers[0].Turn()
@@ -56,7 +73,7 @@ func FuzzWorker(f *testing.F) {
 		for _, s := range c.Stops() {
 			stopped += s.Count
 		}
-		if c.Received != 4 || c.ToServer+c.ToClient+stopped != 4 {
+		if c.Received != 5 || c.ToServer+c.ToClient+stopped != 5 {
 			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
 		}
 	})

@@ -1,0 +1,57 @@
+package control_test
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"weir/internal/testpkt"
+)
+
+// FuzzFragments sends pieces of four datagrams by two workers, as its bytes say: each five of them are a piece's place and length in
+// units of eight bytes, whether more follow, the datagram, and the worker. What passes by one of them never
+// overlaps, no frame is lost, and none passes before the first piece has come.
+func FuzzFragments(f *testing.F) {
+	f.Add([]byte{0, 10, 1, 0, 0, 10, 10, 1, 0, 1, 20, 3, 0, 0, 0})
+	f.Add([]byte{20, 3, 0, 0, 0, 10, 10, 1, 0, 1, 0, 10, 1, 0, 0})
+	f.Add([]byte{0, 10, 1, 0, 0, 9, 10, 1, 0, 1, 0, 10, 1, 0, 0})
+	whole := testpkt.UDP(cip, vip).Payload(testpkt.Pattern(4096)).Bytes()
+	binary.BigEndian.PutUint16(whole[38:], 0x7000) // a length that no mix of pieces contradicts
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		if len(ops) > 5*300 {
+			return
+		}
+		d := newFamilyDirector(t, 2, families[0], "-g")
+		firsts := map[uint16]bool{}
+		for ; len(ops) >= 5; ops = ops[5:] {
+			start, length, more, id, worker := int(ops[0])*8, 8+int(ops[1]%64)*8, ops[2]%2 == 1, uint16(ops[3]%4), int(ops[4]%2)
+			frame := append(slices.Clone(whole[:34]), whole[34+start:34+start+length]...)
+			binary.BigEndian.PutUint16(frame[16:], uint16(20+length))
+			binary.BigEndian.PutUint16(frame[18:], id)
+			word := uint16(start / 8)
+			if more {
+				word |= 0x2000
+			}
+			binary.BigEndian.PutUint16(frame[20:], word)
+			if word == 0 {
+				continue // a whole packet, whose UDP length is wrong
+			}
+			firsts[id] = firsts[id] || start == 0
+			seen := [4][]bool{}
+			for _, v := range d.sendFrame(worker, 0, resummed(frame)).toServers {
+				if !firsts[v.ID] {
+					t.Fatalf("a piece of %d passed before the first one", v.ID)
+				}
+				if seen[v.ID] == nil {
+					seen[v.ID] = make([]bool, 512)
+				}
+				for at := v.Offset; at < v.Offset+v.Length-len(v.Header); at += 8 {
+					if seen[v.ID][at/8] {
+						t.Fatalf("pieces of %d overlap at %d", v.ID, at)
+					}
+					seen[v.ID][at/8] = true
+				}
+			}
+		}
+	})
+}
