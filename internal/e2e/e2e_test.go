@@ -60,9 +60,10 @@ type director struct {
 	weir *testnet.Process
 }
 
-// newLab builds a lab for every mode.
+// newLab builds a lab for every mode, with the VIPs of the plan beside the modes' own.
 func newLab(t *testing.T, plan testnet.Plan) *director {
 	t.Helper()
+	plan.VIPs = slices.Clone(plan.VIPs)
 	for _, mode := range lab.Modes {
 		plan.VIPs = append(plan.VIPs, vips[mode].String())
 	}
@@ -114,7 +115,7 @@ func (d *director) added() (list []string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	for _, a := range append(d.vipList(), lab.LIP) {
+	for _, a := range append(d.vipList(), lab.LIP, lab.LIP6) {
 		if strings.Contains(out, " "+a.String()+"/") {
 			list = append(list, a.String())
 		}
@@ -156,9 +157,9 @@ func (d *director) wantTally(t *testing.T, s lab.Service, n int, tally *lab.Tall
 	if tally.Errors != 0 || !slices.Equal(got[:len(want)], want) {
 		t.Errorf("%s %s: the servers got %d, want %d; %d errors, the first: %v", s.Mode, s.VIP, got, want, tally.Errors, tally.First)
 	}
-	client := d.Client.IP
+	client := d.ClientFor(s.VIP.Addr())
 	if s.Mode == lb.FULLNAT {
-		client = lab.LIP
+		client = lab.LIPFor(s.VIP.Addr())
 	}
 	if tally.Saw[client] != n {
 		t.Errorf("%s %s: the servers saw %v, want %s only", s.Mode, s.VIP, tally.Saw, client)

@@ -50,9 +50,12 @@ func wantEverySize(t *testing.T, d *director, to netip.AddrPort) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	const headers = 14 + 20 + 8
+	headers := 14 + 20 + 8
+	if to.Addr().Is6() {
+		headers += 20
+	}
 	b := make([]byte, 2048)
-	for size := 60; size <= 1514; size++ {
+	for size := max(60, headers+1); size <= 1514; size++ {
 		want := testpkt.Pattern(size - headers)
 		c.SetDeadline(time.Now().Add(2 * time.Second))
 		if _, err := c.Write(want); err != nil {

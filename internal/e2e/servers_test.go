@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -107,9 +108,9 @@ func accept(t *testing.T, host *testnet.Host, port int, serve func(net.Conn)) {
 }
 
 // serveEchoes makes every server give back every datagram as it is, from the address it was sent to.
-func serveEchoes(t *testing.T, d *director) {
+func serveEchoes(t *testing.T, d *director, more ...netip.Addr) {
 	for _, host := range d.Servers {
-		for _, a := range append([]netip.Addr{host.IP}, d.vipList()...) {
+		for _, a := range slices.Concat([]netip.Addr{host.IP, host.IP6}, d.vipList(), more) {
 			c, err := host.ListenPacket("udp", netip.AddrPortFrom(a, echoPort).String())
 			if err != nil {
 				t.Fatal(err)

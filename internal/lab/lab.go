@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,8 +22,11 @@ import (
 	"weir/sched"
 )
 
-// LIP is the address that FULLNAT talks to the lab's servers from.
-var LIP = netip.MustParseAddr("10.0.0.201")
+// LIP and LIP6 are the addresses that FULLNAT talks to the lab's servers from.
+var (
+	LIP  = netip.MustParseAddr("10.0.0.201")
+	LIP6 = netip.MustParseAddr("fd00:10::201")
+)
 
 // Ports that every server listens on. The second one of each protocol is for services that translate ports.
 const (
@@ -58,7 +62,7 @@ func New(r testnet.Reporter, n *testnet.Net, plan testnet.Plan) *Lab {
 
 func (l *Lab) decapsulate(host *testnet.Host) error {
 	return host.Do(func() error {
-		d, err := bpf.AttachDecap(host.Dev.Index, lb.AddrFrom(host.IP))
+		d, err := bpf.AttachDecap(host.Dev.Index, lb.AddrFrom(host.IP), lb.AddrFrom(host.IP6))
 		l.decaps = append(l.decaps, d)
 		return err
 	})
@@ -84,6 +88,16 @@ type Service struct {
 	Scheduler  string // wrr when empty
 	Weights    []int  // of the servers, in their order
 	ServerPort uint16 // the VIP's when 0
+	Tunnel     string // TUN: options as in "--tun-type gre --tun-csum"
+	Cross      bool   // TUN: the servers are reached by the IP version that the VIP is not of
+}
+
+// LIPFor returns the LIP that a VIP's connections come from.
+func LIPFor(vip netip.Addr) netip.Addr {
+	if vip.Is6() {
+		return LIP6
+	}
+	return LIP
 }
 
 var (
@@ -110,9 +124,17 @@ func (l *Lab) Rules(s Service) []string {
 	rules := []string{fmt.Sprintf("-A %s %s -s %s", protoFlags[s.Proto], s.VIP, s.scheduler())}
 	for i, w := range s.Weights {
 		rules = append(rules, fmt.Sprintf("-a %s %s -r %s %s -w %d", protoFlags[s.Proto], s.VIP,
-			netip.AddrPortFrom(l.Servers[i].IP, s.serverPort()), modeFlags[s.Mode], w))
+			netip.AddrPortFrom(l.server(s, i), s.serverPort()), strings.TrimSpace(modeFlags[s.Mode]+" "+s.Tunnel), w))
 	}
 	return rules
+}
+
+// server returns the address that a service reaches a server by.
+func (l *Lab) server(s Service, i int) netip.Addr {
+	if s.VIP.Addr().Is6() != s.Cross {
+		return l.Servers[i].IP6
+	}
+	return l.Servers[i].IP
 }
 
 // Want returns how many of n connections each server should get, by asking the scheduler itself. It holds for schedulers that look at
@@ -126,7 +148,7 @@ func (l *Lab) Want(s Service, n int) ([]int, error) {
 	list := &sched.List{}
 	scheduler.Update(list)
 	for i, w := range s.Weights {
-		added := &sched.Server{ID: lb.NewServerID(uint32(i+1), 0), Serial: uint64(i + 1), Addr: lb.AddrFrom(l.Servers[i].IP),
+		added := &sched.Server{ID: lb.NewServerID(uint32(i+1), 0), Serial: uint64(i + 1), Addr: lb.AddrFrom(l.server(s, i)),
 			Port: s.serverPort(), Weight: int32(w), Load: &lb.Load{}}
 		list = &sched.List{Servers: slices.Insert(slices.Clone(list.Servers), 0, added)}
 		scheduler.Update(list)
@@ -147,15 +169,15 @@ func (l *Lab) StartWeir(ctx context.Context, weir string, log io.Writer, service
 	for _, name := range l.Interfaces() {
 		args = append(args, "--interface", name)
 	}
-	fullnat := false
+	var locals []string
 	for _, s := range services {
 		for _, rule := range l.Rules(s) {
 			args = append(args, "--rule", rule)
 		}
-		fullnat = fullnat || s.Mode == lb.FULLNAT
-	}
-	if fullnat {
-		args = append(args, "--local-address", LIP.String())
+		if lip := LIPFor(s.VIP.Addr()).String(); s.Mode == lb.FULLNAT && !slices.Contains(locals, lip) {
+			locals = append(locals, lip)
+			args = append(args, "--local-address", lip)
+		}
 	}
 	args = append(append(args, "--assign-addresses"), flags...)
 	p := l.Director.StartTee(log, weir, args...)

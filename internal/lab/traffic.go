@@ -136,10 +136,18 @@ func get(ctx context.Context, client *http.Client, url string) (*http.Response, 
 // echoPorts is where the client's ports of Echoes begin.
 const echoPorts = 2000
 
+// ClientFor returns the client's address of a VIP's IP version.
+func (l *Lab) ClientFor(vip netip.Addr) netip.Addr {
+	if vip.Is6() {
+		return l.Client.IP6
+	}
+	return l.Client.IP
+}
+
 // Echoes sends n datagrams to a service, each from a port of its own, and compares what comes back.
 func (l *Lab) Echoes(ctx context.Context, to netip.AddrPort, n int) *Tally {
 	return each(ctx, n, 32, func(i int) (string, netip.Addr, int64, error) {
-		c, err := l.Client.DialFrom(ctx, "udp", netip.AddrPortFrom(l.Client.IP, uint16(echoPorts+i)).String(), to.String())
+		c, err := l.Client.DialFrom(ctx, "udp", netip.AddrPortFrom(l.ClientFor(to.Addr()), uint16(echoPorts+i)).String(), to.String())
 		if err != nil {
 			return "", netip.Addr{}, 0, err
 		}
