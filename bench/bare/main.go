@@ -4,6 +4,7 @@
 //
 //	bare --interface client0 --interface server0 --dst-mac 02:00:00:00:00:10            the library as it comes
 //	bare --interface client0 --interface server0 --dst-mac 02:00:00:00:00:10 --burst 256
+//	bare --interface client0 --interface server0 --wire --burst 256                       a cable, for TCP
 //
 // It serves queue 0, until SIGINT or SIGTERM; then it prints how many packets it has forwarded.
 package main
@@ -26,6 +27,7 @@ import (
 type config struct {
 	interfaces []string
 	dst        net.HardwareAddr
+	wire       bool
 	burst      int
 	queue      bool
 }
@@ -49,6 +51,7 @@ func parse(args []string) (c config, err error) {
 	flags := pflag.NewFlagSet("bare", pflag.ContinueOnError)
 	flags.StringArrayVar(&c.interfaces, "interface", nil, "interface to forward on (give it twice for two)")
 	dst := flags.String("dst-mac", "", "destination `MAC` of all that is forwarded (default: the two MACs are swapped)")
+	flags.BoolVar(&c.wire, "wire", false, "leave MAC addresses as they are: what is on the two interfaces is as if joined by a cable")
 	flags.IntVar(&c.burst, "burst", 0, "let that many packets gather, for some microseconds, and raise the kernel's transmit budget;\n"+
 		"0: forward each batch as it is received, with the library's default options")
 	flags.BoolVar(&c.queue, "queue", false, "forward through weir's own queue (dataplane/afxdp) instead of the plain library")
@@ -137,7 +140,7 @@ func open(c config, links []*net.Interface) (forwarder, error) {
 
 // address sets the MAC addresses of a packet that leaves by an interface with address src.
 func (c *config) address(packet []byte, src net.HardwareAddr) {
-	if len(packet) < 14 {
+	if len(packet) < 14 || c.wire {
 		return
 	}
 	if c.dst != nil {

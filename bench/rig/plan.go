@@ -45,9 +45,11 @@ func Only(plan []Comparison, words ...string) (left []Comparison) {
 }
 
 func named(all []Candidate, words ...string) []Candidate {
-	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool {
-		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(c.Name, w) })
-	})
+	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return !matches(c.Name, words) })
+}
+
+func matches(name string, words []string) bool {
+	return len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.Contains(name, w) })
 }
 
 // Quick leaves what takes seconds: no search, and no comparison of a million flows.

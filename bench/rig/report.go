@@ -62,6 +62,18 @@ func (r *Report) Print(w io.Writer) {
 	if t != nil {
 		t.Flush()
 	}
+	if len(r.TCPSeries) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nTCP, two arms, all CPUs; wrk with 64 connections, iperf3 with one")
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\trequests/s\tnew connections/s\tGbit/s\tloadavg\t")
+	for _, s := range r.TCPSeries {
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.2f\t%.1f\t\n", s.Candidate, s.Median(func(m TCPSample) float64 { return m.Requests }),
+			s.Median(func(m TCPSample) float64 { return m.Connections }), s.Median(func(m TCPSample) float64 { return m.Gbits }),
+			s.Median(func(m TCPSample) float64 { return m.Load }))
+	}
+	t.Flush()
 }
 
 // noLoss and latency are a table's cells: "-" where it was not measured.

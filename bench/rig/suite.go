@@ -48,6 +48,8 @@ type Report struct {
 	Took    float64   `json:"took_s"`
 	Runs    int       `json:"runs"`
 	Series  []*Series `json:"series"`
+
+	TCPSeries []*TCPSeries `json:"tcp,omitempty"`
 }
 
 // Run makes all trials and tells progress about each. When ctx ends, it returns what there is, with the error.

@@ -36,6 +36,8 @@ type benchOptions struct {
 	json     bool
 	plan     []rig.Comparison
 	full     bool // the plan is the full one: latencies follow
+	tcp      bool
+	only     []string
 	time     time.Duration
 }
 
@@ -53,6 +55,9 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		suite.Plan = rig.AtHalf(report, o.programs, o.time)
 		more, err = suite.Run(ctx, p.say)
 		report.Add(more)
+	}
+	if o.tcp && err == nil {
+		err = report.TCP(ctx, o.programs, o.runs, o.time, o.only, p.say)
 	}
 	p.end()
 	if o.json {
@@ -75,7 +80,8 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	fs.DurationVar(&o.time, "time", time.Second, "that each trial measures")
 	fs.BoolVar(&o.json, "json", false, "print JSON with every sample instead of tables")
 	quick := fs.Bool("quick", false, "one run of 200 ms each of some: shows that it works, not how fast")
-	only := fs.StringSlice("only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
+	fs.BoolVar(&o.tcp, "tcp", false, "only TCP: requests, connections and bytes per second (wrk, iperf3, nginx, HAProxy)")
+	fs.StringSliceVar(&o.only, "only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
 	l := rig.DefaultLoad(0)
 	loadFlags := []string{"layout", "mode", "arms", "flows", "size", "servers", "rate", "search"}
 	layout := fs.String("layout", string(l.Layout), "own-cpu: the director has the last CPU, generator and interrupts the first; one-cpu: all share one")
@@ -148,9 +154,11 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	if *quick && o.full {
 		o.plan, o.full = rig.Quick(o.plan), false
 	}
-	o.plan = rig.Only(o.plan, *only...)
-	if len(o.plan) == 0 {
-		return nil, usageError{fmt.Errorf("--only %s: no candidate's name contains that", strings.Join(*only, ","))}
+	o.plan = rig.Only(o.plan, o.only...)
+	if o.tcp {
+		o.plan, o.full = nil, false
+	} else if o.tcp = o.full; len(o.plan) == 0 {
+		return nil, usageError{fmt.Errorf("--only %s: no candidate's name contains that", strings.Join(o.only, ","))}
 	}
 	return o, nil
 }
