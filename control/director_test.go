@@ -70,7 +70,7 @@ func newDirectorWith(t *testing.T, workers int, o conntrack.Options, c control.O
 	return d
 }
 
-func services(t *testing.T, rules ...string) []lb.Service {
+func services(t testing.TB, rules ...string) []lb.Service {
 	t.Helper()
 	set := new(ipvsadm.Rules)
 	for _, line := range rules {

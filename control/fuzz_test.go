@@ -5,9 +5,7 @@ import (
 	"testing"
 
 	"weir/conntrack"
-	"weir/control"
 	"weir/internal/testpkt"
-	"weir/lb"
 )
 
 // FuzzWorker sends one frame of any bytes, from either side, through a director with all modes. Nothing panics (memqueue does,
@@ -41,15 +39,33 @@ func FuzzWorker(f *testing.F) {
 		f.Add(false, piece.Fragment(72, true).Bytes())
 		f.Add(false, piece.Fragment(64, false).Options(7, 3, 4, 0).Bytes())
 	}
+	server6 := netip.MustParseAddrPort("[2001:db8:20::2]:80")
+	for port := uint16(80); port < 86; port++ {
+		to := netip.AddrPortFrom(vip6.Addr(), port)
+		f.Add(false, testpkt.TCP(cip6, to, testpkt.SYN).MSS(1440).Bytes())
+		f.Add(false, testpkt.UDP(cip6, to).Text("x").Extension(0, 5, 2, 0, 0).Extension(60).Bytes())
+		f.Add(false, testpkt.UDP(cip6, to).TTL(1).VLAN(1, 2).Bytes())
+		f.Add(false, testpkt.UDP(cip6, to).Size(1514).Bytes())
+		f.Add(false, testpkt.UDP(cip6, to).Payload(make([]byte, 64)).Extension(43, 2).Fragment(0, true).Bytes())
+	}
+	f.Add(true, testpkt.TCP(server6, cip6, testpkt.SYN, testpkt.ACK).Bytes())
+	f.Add(true, testpkt.UDP(server6, netip.AddrPortFrom(lip6.Netip(), 1024)).Bytes())
+	f.Add(false, testpkt.ICMPError(cip6.Addr(), vip6.Addr(), 2, 0, 1400, testpkt.UDP(netip.AddrPortFrom(vip6.Addr(), 81), cip6)).Bytes())
+	// Every mode has a port, in both families.
+	var rules []string
+	for port, mode := range map[uint16]string{80: "-g", 81: "-m", 82: "-F", 83: "-i", 84: "-i --tun-type gue --tun-port 6080 --tun-csum", 85: "-i --tun-type gre --tun-csum"} {
+		rules = append(rules, serving(netip.AddrPortFrom(vip.Addr(), port), mode, server.String())...)
+		rules = append(rules, serving(netip.AddrPortFrom(vip6.Addr(), port), mode, server6.String())...)
+	}
+	list := services(f, rules...)
 	f.Fuzz(func(t *testing.T, fromServer bool, frame []byte) {
 		if len(frame) == 0 || len(frame) > 1700 {
 			return
 		}
-		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, control.Options{Locals: []lb.Addr{lb.MustParseAddr("10.0.0.100")}},
-			"-A -t 192.0.2.10:80 -s rr", "-a -t 192.0.2.10:80 -r 10.0.0.2:80 -g", "-A -u 192.0.2.10:80 -s rr", "-a -u 192.0.2.10:80 -r 10.0.0.2:80 -g",
-			"-A -t 192.0.2.10:81 -s rr", "-a -t 192.0.2.10:81 -r 10.0.0.2:80 -m", "-A -u 192.0.2.10:81 -s rr", "-a -u 192.0.2.10:81 -r 10.0.0.2:80 -m",
-			"-A -t 192.0.2.10:82 -s rr", "-a -t 192.0.2.10:82 -r 10.0.0.2:80 -F", "-A -u 192.0.2.10:82 -s rr", "-a -u 192.0.2.10:82 -r 10.0.0.2:80 -F",
-			"-A -t 192.0.2.10:83 -s rr", "-a -t 192.0.2.10:83 -r 10.0.0.2:80 -i", "-A -u 192.0.2.10:83 -s rr", "-a -u 192.0.2.10:83 -r 10.0.0.2:80 -i")
+		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, both)
+		if err := d.store.Apply(list); err != nil {
+			t.Fatal(err)
+		}
 		iface := 0
 		if fromServer {
 			iface = 1
@@ -58,6 +74,8 @@ func FuzzWorker(f *testing.F) {
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 81)))
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 82)))
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 83)))
+		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 81)))
+		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 82)))
 		for range 2 {
 			d.queues[0][iface].Inject(frame)
 			d.workers[0].Turn()
@@ -73,7 +91,7 @@ func FuzzWorker(f *testing.F) {
 		for _, s := range c.Stops() {
 			stopped += s.Count
 		}
-		if c.Received != 5 || c.ToServer+c.ToClient+stopped != 5 {
+		if c.Received != 7 || c.ToServer+c.ToClient+stopped != 7 {
 			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
 		}
 	})
