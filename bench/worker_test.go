@@ -33,6 +33,12 @@ type rig struct {
 
 func newRig(tb testing.TB, mode lb.Mode, flows, workers int) *rig {
 	tb.Helper()
+	return newRigOf(tb, mode, flows, workers, lb.AddrFrom4)
+}
+
+// newRigOf returns a rig with addresses of the caller's making, each from an IPv4 one.
+func newRigOf(tb testing.TB, mode lb.Mode, flows, workers int, address func(uint32) lb.Addr) *rig {
+	tb.Helper()
 	conns, err := conntrack.New(conntrack.Options{Capacity: 2*flows + 1024, HugePages: true})
 	if err != nil {
 		tb.Fatal(err)
@@ -40,7 +46,7 @@ func newRig(tb testing.TB, mode lb.Mode, flows, workers int) *rig {
 	tb.Cleanup(conns.Close)
 	var locals []lb.Addr
 	for i := range 16 {
-		locals = append(locals, lb.AddrFrom4(0x0a010000|uint32(i+1)))
+		locals = append(locals, address(0x0a010000|uint32(i+1)))
 	}
 	if err := conns.SetLocals(locals); err != nil {
 		tb.Fatal(err)
@@ -61,14 +67,14 @@ func newRig(tb testing.TB, mode lb.Mode, flows, workers int) *rig {
 		}
 		shared.Meter(id)
 		r.servers = append(r.servers, id)
-		rip := lb.AddrFrom4(0x0a000002 + uint32(i))
+		rip := address(0x0a000002 + uint32(i))
 		list.Servers = append(list.Servers, &sched.Server{ID: id, Serial: uint64(i), Addr: rip, Port: 80, Weight: 1, Load: load})
 		edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: 80, Load: load, Path: &forward.Path{
-			DstMAC: [6]byte(testpkt.MAC(uint16(i))), SrcMAC: [6]byte(testpkt.DirectorMAC), Source: lb.AddrFrom4(0x0a000001), MTU: 1500}})
+			DstMAC: [6]byte(testpkt.MAC(uint16(i))), SrcMAC: [6]byte(testpkt.DirectorMAC), Source: address(0x0a000001), MTU: 1500}})
 	}
 	versions := dataplane.AppendVersion(dataplane.AppendVersion(nil, &sched.List{}), list)
 	edit.SetService(&dataplane.Service{
-		Key:    lb.ServiceKey{Addr: lb.AddrFrom(vip.Addr()), Port: 80, Proto: lb.UDP},
+		Key:    lb.ServiceKey{Addr: address(lb.AddrFrom(vip.Addr()).V4()), Port: 80, Proto: lb.UDP},
 		Picker: dataplane.NewPicker(scheduler), Versions: versions,
 	})
 	shared.Publish(edit.Table())
