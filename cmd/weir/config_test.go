@@ -18,8 +18,9 @@ import (
 
 var update = flag.Bool("update", false, "write the help text into README.md")
 
-// good is a command line without a fault, to which a test adds one.
-var good = []string{"--interface", "eth0", "--rule", "-A -t 192.0.2.10:80 -s wrr"}
+// good is a command line without a fault, to which a test adds one. Its interface is none that a host has, so that a fault which weir does
+// not find ends the test and begins no balancing.
+var good = []string{"--interface", "nosuchiface0", "--rule", "-A -t 192.0.2.10:80 -s wrr"}
 
 func with(more ...string) []string { return append(append([]string(nil), good...), more...) }
 
@@ -44,12 +45,17 @@ type badLine struct {
 // bad is what a command line can have wrong, each by itself, and the line that says so.
 var bad = []badLine{
 	{good[2:], `--interface: missing: name at least one interface`},
-	{good[:2], `--rule, --rules: neither given: there is nothing to balance`},
-	{with("-i", "eth0"), `--interface "eth0": given twice`},
-	{with("eth1"), `"eth1": weir takes flags only`},
+	{[]string{"-i", "nosuchiface0", "--admin-socket", ""}, `--rule, --rules: neither given, and no --admin-socket to get rules from: there is nothing to balance`},
+	{with("--admin-socket", "/run/" + strings.Repeat("s", 92)), `--admin-socket "/run/` + strings.Repeat("s", 92) + `": longer than 96 bytes`},
+	{with("--save", "/nowhere/rules"), `--save "/nowhere/rules": its directory does not exist`},
+	{with("--save", "/tmp"), `--save "/tmp": is not a regular file`},
+	{with("--rules", "/dev/null", "--save", "/dev/../dev/null"), `--save "/dev/../dev/null": is the file of --rules: weir would write over it; choose another one`},
+	{with("-i", "nosuchiface0"), `--interface "nosuchiface0": given twice`},
+	{with("nosuchiface1"), `"nosuchiface1": weir takes flags only`},
 
-	{with("-l", "10.0.0.256"), `--local-address "10.0.0.256": not an IPv4 address`},
-	{with("-l", "2001:db8::1"), `--local-address "2001:db8::1": not an IPv4 address`},
+	{with("-l", "10.0.0.256"), `--local-address "10.0.0.256": not an address that servers could answer to`},
+	{with("-l", "fe80::1%nosuchiface0"), `--local-address "fe80::1%nosuchiface0": not an address that servers could answer to`},
+	{with("--tunnel-source", "10.0.0.1/24"), `--tunnel-source "10.0.0.1/24": want a block of unicast addresses, PREFIX/LENGTH, without bits behind its length`},
 	{with("-l", "10.0.0.1", "-l", "10.0.0.1"), `--local-address "10.0.0.1": given twice`},
 	{with("--local-ports", "1024"), `--local-ports "1024": want LOW-HIGH with 1 <= LOW <= HIGH <= 65535`},
 	{with("--local-ports", "0-1024"), `--local-ports "0-1024": want LOW-HIGH with 1 <= LOW <= HIGH <= 65535`},
@@ -165,10 +171,10 @@ func TestAGoodCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := parse([]string{
-		"-i", "eth0", "--interface=eth1", "-f", file, "-r", "-a -t 192.0.2.10:80 -r 10.0.0.2:8080 -F -w 3", "-l", "10.0.0.200", "-l10.0.0.201",
+		"-i", "nosuchiface0", "--interface=nosuchiface1", "-f", file, "-r", "-a -t 192.0.2.10:80 -r 10.0.0.2:8080 -F -w 3", "-l", "10.0.0.200", "-l10.0.0.201",
 		"--local-ports", "2000-2999", "--assign-addresses", "-m", "7 udp 192.0.2.0/24:53", "-o", "sloppy_tcp=1", "-o", "drop_packet=2",
 		"--connections", "4096", "--zero-copy", "on", "--xdp-mode", "generic", "--busy-poll", "20us", "--host-rate", "7",
-		"--log-level", "warn", "--log-format", "json",
+		"--log-level", "warn", "--log-format", "json", "--admin-socket", "/run/other.sock",
 	}, os.Stdout)
 	if err != nil {
 		t.Fatal(err)
@@ -176,12 +182,12 @@ func TestAGoodCommandLine(t *testing.T) {
 	sysctls := lb.DefaultSysctls()
 	sysctls.SloppyTCP, sysctls.DropPacket = true, lb.DefenceActive
 	want := config{
-		interfaces: []string{"eth0", "eth1"}, rulesFile: file, rules: c.rules,
+		interfaces: []string{"nosuchiface0", "nosuchiface1"}, rulesFile: file, rules: c.rules,
 		locals:     []netip.Addr{netip.MustParseAddr("10.0.0.200"), netip.MustParseAddr("10.0.0.201")},
 		localPorts: portRange{2000, 2999}, assign: true,
 		marks:   []lb.MarkRule{{Mark: 7, Proto: lb.UDP, Dst: lb.Prefix{Addr: lb.MustParseAddr("192.0.2.0"), Bits: 24}, Low: 53, High: 53}},
 		sysctls: sysctls, connections: 4096, zeroCopy: "on", xdpMode: "generic", busyPoll: 20 * time.Microsecond, hostRate: 7,
-		logLevel: slog.LevelWarn, logFormat: "json", initial: c.initial,
+		logLevel: slog.LevelWarn, logFormat: "json", initial: c.initial, socket: "/run/other.sock",
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("%+v\nwant\n%+v", *c, want)
@@ -195,14 +201,37 @@ func TestAGoodCommandLine(t *testing.T) {
 	}
 }
 
+// What was saved in an earlier life takes the place of the rules on the command line, which a first start begins with.
+func TestSavedRulesComeFirst(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "saved")
+	for _, want := range []string{"TCP 192.0.2.10:80", "UDP 192.0.2.99:53"} {
+		c, err := parse(with("--save", file, "--rules", "/dev/null"), os.Stdout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := c.initial.Services(); len(s) != 1 || s[0].Key.String() != want || c.saved != (want != "TCP 192.0.2.10:80") {
+			t.Errorf("%+v, saved %t, want %s", s, c.saved, want)
+		}
+		if err := os.WriteFile(file, []byte("# saved\n-A -u 192.0.2.99:53 -s rr\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(file, []byte("-A -u 192.0.2.99:53 -s rr\n-A -u nowhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if lines := refuse(t, with("--save", file)...); len(lines) != 1 || !strings.HasPrefix(lines[0], "weir: --save: "+file+":2: ") {
+		t.Errorf("a broken file: %q", lines)
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	c, err := parse(good, os.Stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := config{
-		interfaces: []string{"eth0"}, rules: c.rules, localPorts: portRange{1024, 65535}, sysctls: lb.DefaultSysctls(), connections: 1 << 20,
-		zeroCopy: "auto", xdpMode: "auto", hostRate: 100_000, logFormat: "text", initial: c.initial,
+		interfaces: []string{"nosuchiface0"}, rules: c.rules, localPorts: portRange{1024, 65535}, sysctls: lb.DefaultSysctls(), connections: 1 << 20,
+		zeroCopy: "auto", xdpMode: "auto", hostRate: 100_000, logFormat: "text", initial: c.initial, socket: "/run/weir.sock",
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("%+v\nwant\n%+v", *c, want)
