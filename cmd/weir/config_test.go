@@ -46,7 +46,7 @@ type badLine struct {
 var bad = []badLine{
 	{good[2:], `--interface: missing: name at least one interface`},
 	{[]string{"-i", "nosuchiface0", "--admin-socket", ""}, `--rule, --rules: neither given, and no --admin-socket to get rules from: there is nothing to balance`},
-	{with("--admin-socket", "/run/" + strings.Repeat("s", 92)), `--admin-socket "/run/` + strings.Repeat("s", 92) + `": longer than 96 bytes`},
+	{with("--admin-socket", "/run/"+strings.Repeat("s", 92)), `--admin-socket "/run/` + strings.Repeat("s", 92) + `": longer than 96 bytes`},
 	{with("--save", "/nowhere/rules"), `--save "/nowhere/rules": its directory does not exist`},
 	{with("--save", "/tmp"), `--save "/tmp": is not a regular file`},
 	{with("--rules", "/dev/null", "--save", "/dev/../dev/null"), `--save "/dev/../dev/null": is the file of --rules: weir would write over it; choose another one`},
