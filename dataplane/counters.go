@@ -44,6 +44,14 @@ func (c *Counters) Add(o Counters) {
 	}
 }
 
+// Sub takes o, an earlier state of the same counters, away.
+func (c *Counters) Sub(o Counters) {
+	from, to := o.words(), c.words()
+	for i := range to {
+		*to[i] -= *from[i]
+	}
+}
+
 // shared is where a worker shows its counters. The worker counts in memory of its own and stores what changed once per
 // batch, so that a reader costs it nothing and an idle counter's cache line stays where it is.
 type shared struct {

@@ -78,6 +78,7 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, 
 		if control != 0 {
 			w.shared.conns.Renew(control, w.now)
 		}
+		w.meters.cell(server.ID).Conns++ // IPVS counts one for every datagram (ip_vs_conn_stats)
 		return 0, reason.None
 	}
 	conns := w.shared.conns

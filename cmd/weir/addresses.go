@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"weir/control/addresses"
@@ -39,32 +40,11 @@ func (d *director) assignAddresses(context.Context) error {
 
 // serviceAddresses returns every service's address once.
 func serviceAddresses(rules *ipvsadm.Rules) []lb.Addr {
-	var list []lb.Addr
+	seen := map[lb.Addr]bool{}
 	for _, s := range rules.Services() {
-		if s.Key.Addr.IsValid() && !slices.Contains(list, s.Key.Addr) {
-			list = append(list, s.Key.Addr)
+		if s.Key.Addr.IsValid() {
+			seen[s.Key.Addr] = true
 		}
 	}
-	return list
-}
-
-// addAddresses puts the addresses of services that came with rules on the interface, before they are served.
-func (d *director) addAddresses(rules *ipvsadm.Rules) error {
-	if !d.config.assign {
-		return nil
-	}
-	return d.addresses.virtual.Add(difference(serviceAddresses(rules), serviceAddresses(d.rules))...)
-}
-
-// removeAddresses takes those of services that went with old off again.
-func (d *director) removeAddresses(old *ipvsadm.Rules) error {
-	if !d.config.assign {
-		return nil
-	}
-	return d.addresses.virtual.Remove(difference(serviceAddresses(old), serviceAddresses(d.rules))...)
-}
-
-// difference returns what is in a and not in b.
-func difference(a, b []lb.Addr) []lb.Addr {
-	return slices.DeleteFunc(slices.Clone(a), func(x lb.Addr) bool { return slices.Contains(b, x) })
+	return slices.Collect(maps.Keys(seen))
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"weir/control/admin"
+	"weir/control/api"
 	"weir/ipvsadm"
 	"weir/lb"
 )
@@ -36,7 +39,10 @@ type config struct {
 	hostRate    int
 	logLevel    slog.Level
 	logFormat   string
-	initial     *ipvsadm.Rules // what rules and rulesFile said at start
+	socket      string         // --admin-socket; empty: none
+	saveFile    string         // --save
+	saved       bool           // initial is what saveFile held
+	initial     *ipvsadm.Rules // what saveFile said at the start, or else rules and rulesFile
 }
 
 type portRange struct{ low, high uint16 }
@@ -46,14 +52,14 @@ func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.low, r.high) 
 const usage = `weir is a layer-4 load balancer: it takes the packets of virtual services off the NIC by AF_XDP and brings them to
 real servers as IPVS does (direct routing, NAT, tunnelling) or with both addresses translated (FULLNAT).
 
-Usage: weir --interface IFACE [--interface IFACE ...] (--rule RULE ... | --rules FILE) [flags]
+Usage: weir --interface IFACE [--interface IFACE ...] [--rule RULE ... | --rules FILE] [flags]
 
   weir --interface eth0 --assign-addresses \
        --rule '-A -t 192.0.2.10:80 -s wrr' \
        --rule '-a -t 192.0.2.10:80 -r 10.0.0.2 -g -w 3'
 
 Rules are ipvsadm's, a line each; -F (--fullnat) is weir's own forwarding method beside -g, -m and -i.
-SIGHUP reads --rules again and applies the difference; SIGTERM and SIGINT stop.
+weiradm changes them while weir runs. SIGHUP reads --rules again and applies the difference; SIGTERM and SIGINT stop.
 
 Flags:
 `
@@ -79,6 +85,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.StringArrayVarP(&c.interfaces, "interface", "i", nil, "`IFACE` to serve, all its queues; repeat for client and server side, or one for both")
 	fs.StringArrayVarP(&c.rules, "rule", "r", nil, "one `RULE` in ipvsadm's grammar; repeat, in order, after those of --rules")
 	fs.StringVarP(&c.rulesFile, "rules", "f", "", "`FILE` of rules as 'ipvsadm -S -n' prints them, read again at SIGHUP")
+	fs.StringVar(&c.saveFile, "save", "", "`FILE` that keeps the rules as they change; when it exists at the start, it takes the place of --rules and --rule")
+	fs.StringVar(&c.socket, "admin-socket", api.DefaultSocket, "`PATH` of the Unix socket that weiradm speaks to; '' for none")
 	fs.StringArrayVarP(&locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
 	fs.StringVar(&ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
 	tunnels := fs.StringArray("tunnel-source", nil, "`PREFIX` to take the outer source of tunnelled packets from, by the flow, so that a server spreads them over its queues; one of each IP version")
@@ -174,16 +182,68 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if oneOf(&p, "log-level", level, "debug", "info", "warn", "error") {
 		_ = c.logLevel.UnmarshalText([]byte(level))
 	}
-	if len(c.rules) == 0 && c.rulesFile == "" {
-		p = append(p, errors.New("--rule, --rules: neither given: there is nothing to balance"))
+	if len(c.rules) == 0 && c.rulesFile == "" && c.socket == "" && c.saveFile == "" {
+		p = append(p, errors.New("--rule, --rules: neither given, and no --admin-socket to get rules from: there is nothing to balance"))
 	}
-	var errs []error
-	c.initial, errs = c.readRules()
-	p = append(p, errs...)
+	if c.checkFiles(&p) {
+		p = append(p, c.readInitial()...)
+	}
 	if len(p) > 0 {
 		return nil, errors.Join(p...)
 	}
 	return c, nil
+}
+
+// checkFiles finds paths that cannot be meant; false: there is no use in reading what --save names.
+func (c *config) checkFiles(p *problems) bool {
+	if len(c.socket) > maxSocketPath {
+		p.add("admin-socket", c.socket, "longer than %d bytes", maxSocketPath)
+	}
+	if c.saveFile == "" {
+		return true
+	}
+	dir, err := os.Stat(filepath.Dir(c.saveFile))
+	file, missing := os.Stat(c.saveFile)
+	switch {
+	case c.rulesFile != "" && sameFile(c.rulesFile, c.saveFile):
+		p.add("save", c.saveFile, "is the file of --rules: weir would write over it; choose another one")
+	case err != nil || !dir.IsDir():
+		p.add("save", c.saveFile, "its directory does not exist")
+	case missing == nil && !file.Mode().IsRegular():
+		p.add("save", c.saveFile, "is not a regular file")
+	default:
+		return true
+	}
+	return false
+}
+
+// maxSocketPath is what sun_path holds (unix(7)), less what the socket's name has appended while it is made.
+const maxSocketPath = 107 - 11
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	if err1 == nil && err2 == nil {
+		return os.SameFile(x, y)
+	}
+	return filepath.Clean(a) == filepath.Clean(b)
+}
+
+// readInitial reads what weir starts with: what it saved in an earlier life, or else the rules of the command line.
+func (c *config) readInitial() []error {
+	if c.saveFile != "" {
+		rules, there, errs := admin.ReadSaved(c.saveFile)
+		if there {
+			for i, err := range errs {
+				errs[i] = fmt.Errorf("--save: %w", err)
+			}
+			c.initial, c.saved = rules, true
+			return errs
+		}
+	}
+	var errs []error
+	c.initial, errs = c.readRules()
+	return errs
 }
 
 // readRules reads the rules file, then the command line's rules on top of it.

@@ -5,15 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/bpf"
 	"weir/conntrack"
 	"weir/control"
+	"weir/control/admin"
+	"weir/control/api"
 	"weir/control/paths"
 	"weir/dataplane"
 	"weir/dataplane/afxdp"
@@ -26,7 +31,7 @@ import (
 type director struct {
 	config *config
 	log    *slog.Logger
-	rules  *ipvsadm.Rules // in force
+	rules  *ipvsadm.Rules // what it started with
 
 	ifaces      []paths.Interface
 	steer       *bpf.Steer
@@ -42,6 +47,10 @@ type director struct {
 	pollers     []*afxdp.Poller
 	started     time.Time
 	addresses   assigned
+	socket      *api.Socket     // nil: none
+	admin       *admin.Director // has the rules in force
+	saver       *admin.Saver    // nil: none
+	load        sampler
 
 	cancel context.CancelFunc // ends the goroutines
 	wg     sync.WaitGroup     // the goroutines
@@ -54,7 +63,7 @@ func start(c *config, log *slog.Logger) (*director, error) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, step := range []func(context.Context) error{
-		d.findInterfaces, d.openControl, d.checkRules, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect,
+		d.findInterfaces, d.openControl, d.checkRules, d.listen, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect, d.startAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -146,7 +155,7 @@ func (d *director) applyRules(ctx context.Context) error {
 	d.wg.Go(func() {
 		d.reach.Follow(ctx, d.store, d.steer.SetOwn, func(err error) { d.log.Error("own addresses", "error", err) })
 	})
-	d.awaitServers(d.rules, startPatience)
+	d.awaitServers(serverAddresses(d.rules), startPatience)
 	if err := d.store.Apply(d.rules.Services()); err != nil {
 		return err
 	}
@@ -161,26 +170,22 @@ const (
 	changePatience = 200 * time.Millisecond
 )
 
-// awaitServers lets the kernel resolve the servers that rules bring, so that their first packets find the way.
-func (d *director) awaitServers(rules *ipvsadm.Rules, limit time.Duration) {
-	known := map[lb.Addr]bool{}
-	for _, s := range d.store.Services() {
-		for _, v := range s.Servers {
-			known[v.Addr] = true
-		}
-	}
-	var fresh []lb.Addr
-	for _, s := range rules.Services() {
-		for _, v := range s.Servers {
-			if !known[v.Addr] {
-				known[v.Addr] = true
-				fresh = append(fresh, v.Addr)
-			}
-		}
-	}
+// awaitServers lets the kernel resolve servers, so that their first packets find the way.
+func (d *director) awaitServers(fresh []lb.Addr, limit time.Duration) {
 	for _, addr := range d.reach.Await(context.Background(), fresh, limit) {
 		d.log.Warn("server does not answer: its packets are dropped until it does", "server", addr)
 	}
+}
+
+// serverAddresses returns every server's address once.
+func serverAddresses(rules *ipvsadm.Rules) []lb.Addr {
+	seen := map[lb.Addr]bool{}
+	for _, s := range rules.Services() {
+		for _, v := range s.Servers {
+			seen[v.Addr] = true
+		}
+	}
+	return slices.Collect(maps.Keys(seen))
 }
 
 // setTimeouts applies --set.
@@ -222,7 +227,12 @@ func (d *director) startWorkers(ctx context.Context) error {
 		}
 		worker := dataplane.NewWorker(d.shared, w, n, mine, d.host.Sender(w))
 		d.workers, d.pollers = append(d.workers, worker), append(d.pollers, poller)
-		d.wg.Go(func() { work(ctx, worker, poller) })
+		thread := d.load.worker(worker)
+		d.wg.Go(func() {
+			runtime.LockOSThread() // until the end of the goroutine
+			thread.Store(int32(unix.Gettid()))
+			work(ctx, worker, poller)
+		})
 	}
 	// Workers end before the queues they use.
 	d.deferred(func() error {
@@ -250,8 +260,6 @@ const (
 
 // work is a worker's life. An idle one sleeps in poll and uses no CPU.
 func work(ctx context.Context, w *dataplane.Worker, p *afxdp.Poller) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for idle := 0; ctx.Err() == nil; {
 		taken, done := w.Turn()
 		switch {
@@ -324,35 +332,23 @@ func (d *director) serve(stop context.Context, reload <-chan os.Signal) error {
 // reload reads the rules again and applies the difference, whole or not at all.
 func (d *director) reload() {
 	rules, errs := d.config.readRules()
+	done := false
 	if len(errs) == 0 {
-		if err := d.store.Check(rules.Services()); err != nil {
-			errs = append(errs, err)
+		var err error
+		if done, err = d.admin.Replace(context.Background(), rules); err != nil {
+			errs = flatten(err)
 		}
 	}
-	if len(errs) > 0 {
-		for _, err := range flatten(errors.Join(errs...)) {
+	for _, err := range errs {
+		if done {
+			d.log.Error("reload", "error", err)
+		} else {
 			d.log.Error("reload refused: nothing was changed", "error", err)
 		}
-		return
 	}
-	if err := d.addAddresses(rules); err != nil {
-		d.log.Error("reload refused: nothing was changed", "error", err)
-		return
+	if done {
+		d.log.Info("reloaded", "services", rules.Len())
 	}
-	d.awaitServers(rules, changePatience)
-	if err := d.store.Apply(rules.Services()); err != nil {
-		for _, err := range flatten(err) {
-			d.log.Error("reload", "error", err)
-		}
-		return
-	}
-	d.setTimeouts(rules)
-	old := d.rules
-	d.rules = rules
-	if err := d.removeAddresses(old); err != nil {
-		d.log.Error("addresses of removed services", "error", err)
-	}
-	d.log.Info("reloaded", "services", rules.Len())
 }
 
 // close undoes what start did, last first. It may be called twice.

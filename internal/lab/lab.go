@@ -162,6 +162,9 @@ func (l *Lab) Want(s Service, n int) ([]int, error) {
 	return want, nil
 }
 
+// Socket is where the director's weir listens for weiradm: namespaces share the machine's files.
+func (l *Lab) Socket() string { return "/run/" + l.Director.Name + ".sock" }
+
 // StartWeir runs the daemon on the director, with the given services and further flags, and returns when it is ready. It is told to stop when
 // ctx is done. What it logs goes to log too, unless that is nil.
 func (l *Lab) StartWeir(ctx context.Context, weir string, log io.Writer, services []Service, flags ...string) (*testnet.Process, error) {
@@ -179,7 +182,7 @@ func (l *Lab) StartWeir(ctx context.Context, weir string, log io.Writer, service
 			args = append(args, "--local-address", lip)
 		}
 	}
-	args = append(append(args, "--assign-addresses"), flags...)
+	args = append(append(args, "--assign-addresses", "--admin-socket", l.Socket()), flags...)
 	p := l.Director.StartTee(log, weir, args...)
 	context.AfterFunc(ctx, func() { p.Signal(syscall.SIGTERM) })
 	return p, p.WaitOutput("msg=ready", 20*time.Second)
