@@ -1,0 +1,198 @@
+package admin
+
+import (
+	"maps"
+	"slices"
+
+	"weir/control/api"
+	"weir/ipvsadm"
+	"weir/lb"
+)
+
+// edit is a change in the making: what its commands did to rules, for the Store to follow. Under the Director's lock.
+type edit struct {
+	*Director
+	rules *ipvsadm.Rules // the Director's own, or a copy of them
+
+	touched  []lb.ServiceKey // in the order the commands came to them
+	before   map[lb.ServiceKey]bool
+	removed  map[lb.ServiceKey]bool // taken out, if only to be added again
+	added    map[lb.Addr]bool       // addresses that were put on the host for this edit
+	touches  []ipvsadm.Command      // edits of a server that give it the values it has
+	servers  map[lb.Addr]bool       // of -a
+	zero     []lb.ServiceKey
+	zeroAll  bool
+	timeouts bool
+}
+
+// check returns why a command cannot be done, ipvsadm's reasons first.
+func (e *edit) check(c ipvsadm.Command) error {
+	if err := e.rules.Check(c); err != nil {
+		return err
+	}
+	var part lb.Service // as much of the service as the command changes
+	switch c.Op {
+	case ipvsadm.OpAddService:
+		part = c.Service.Service
+	case ipvsadm.OpEditService:
+		s, _ := e.rules.Service(c.Service.Key)
+		part = c.Service.Service
+		part.Servers = s.Servers
+	case ipvsadm.OpAddServer, ipvsadm.OpEditServer:
+		s, _ := e.rules.Service(c.Service.Key)
+		if same, ok := find(s.Servers, c.Server); ok {
+			// Whether a server can be reached is no matter when its weight is taken away.
+			same.Weight, same.Upper, same.Lower = c.Server.Weight, c.Server.Upper, c.Server.Lower
+			if same == c.Server {
+				return nil
+			}
+		}
+		part = s.Service
+		part.Servers = []lb.Server{c.Server}
+	default:
+		return nil
+	}
+	if err := e.Store.Check([]lb.Service{part}); err != nil {
+		return &ipvsadm.Error{Status: 255, Text: err.Error(), Where: c.Source}
+	}
+	return nil
+}
+
+// find returns the server with v's address and port.
+func find(servers []lb.Server, v lb.Server) (lb.Server, bool) {
+	for _, s := range servers {
+		if s.Addr == v.Addr && s.Port == v.Port {
+			return s, true
+		}
+	}
+	return lb.Server{}, false
+}
+
+// addAddress puts a new service's address on the host, before anything is sent there.
+func (e *edit) addAddress(c ipvsadm.Command) error {
+	a := c.Service.Key.Addr
+	if c.Op != ipvsadm.OpAddService || !a.IsValid() || e.uses[a] > 0 || e.added[a] {
+		return nil
+	}
+	if err := e.add([]lb.Addr{a}); err != nil {
+		return err
+	}
+	if e.added == nil {
+		e.added = map[lb.Addr]bool{}
+	}
+	e.added[a] = true
+	return nil
+}
+
+// apply does a command that was checked to the rules and notes what it touches.
+func (e *edit) apply(c ipvsadm.Command) error {
+	key := c.Service.Key
+	switch c.Op {
+	case ipvsadm.OpFlush:
+		for _, s := range e.rules.Services() {
+			e.touch(s.Key)
+			e.takeOut(s.Key)
+		}
+	case ipvsadm.OpSetTimeouts:
+		e.timeouts = true
+	case ipvsadm.OpZero:
+		e.zeroAll = e.zeroAll || !c.HasService
+		if c.HasService {
+			e.zero = append(e.zero, key)
+		}
+		return nil
+	case ipvsadm.OpEditServer:
+		s, _ := e.rules.Service(key)
+		if same, _ := find(s.Servers, c.Server); same == c.Server {
+			e.touches = append(e.touches, c)
+		}
+		e.touch(key)
+	case ipvsadm.OpDeleteService:
+		e.touch(key)
+		e.takeOut(key)
+	case ipvsadm.OpAddServer:
+		if e.servers == nil {
+			e.servers = map[lb.Addr]bool{}
+		}
+		e.servers[c.Server.Addr] = true
+		e.touch(key)
+	default:
+		e.touch(key)
+	}
+	return e.rules.Apply(c)
+}
+
+// touch notes a service that is about to be changed.
+func (e *edit) touch(key lb.ServiceKey) {
+	if _, known := e.before[key]; known {
+		return
+	}
+	if e.before == nil {
+		e.before, e.removed = map[lb.ServiceKey]bool{}, map[lb.ServiceKey]bool{}
+	}
+	_, e.before[key] = e.rules.Service(key)
+	e.touched = append(e.touched, key)
+}
+
+// takeOut notes that a service that was there at the beginning goes.
+func (e *edit) takeOut(key lb.ServiceKey) {
+	if e.before[key] {
+		e.removed[key] = true
+	}
+}
+
+// places is how many services one is that is there or is not.
+func places(there bool) int {
+	if there {
+		return 1
+	}
+	return 0
+}
+
+// finish has the Store follow, and everything that hangs on the rules.
+func (e *edit) finish() error {
+	var removed []lb.ServiceKey
+	var set []lb.Service
+	gone := map[lb.Addr]bool{} // addresses that no service has any more
+	for _, key := range e.touched {
+		s, there := e.rules.Service(key)
+		if e.removed[key] {
+			removed = append(removed, key)
+		}
+		if there {
+			set = append(set, s.Service)
+		}
+		if a := key.Addr; a.IsValid() {
+			e.uses[a] += places(there) - places(e.before[key])
+			gone[a] = true
+		}
+	}
+	maps.DeleteFunc(gone, func(a lb.Addr, _ bool) bool { return e.uses[a] > 0 })
+	for a := range gone {
+		delete(e.uses, a)
+	}
+	var late error
+	e.await(slices.Collect(maps.Keys(e.servers)))
+	if len(removed)+len(set) > 0 {
+		late = e.Store.Edit(removed, set)
+	}
+	for _, c := range e.touches {
+		e.Store.Touch(c.Service.Key, c.Server.Addr, c.Server.Port)
+	}
+	if e.timeouts {
+		e.setTimeouts()
+	}
+	if e.zeroAll {
+		e.Store.Zero()
+	} else if len(e.zero) > 0 {
+		e.Store.Zero(e.zero...)
+	}
+	e.changed()
+	if err := e.remove(slices.Collect(maps.Keys(gone))); late == nil {
+		late = err
+	}
+	if late != nil {
+		return &api.Error{Text: "the change is in force, but: " + late.Error()}
+	}
+	return nil
+}

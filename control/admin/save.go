@@ -1,0 +1,135 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"weir/ipvsadm"
+)
+
+// Saver keeps a file the same as the rules in force. The file is replaced as a whole: after a crash it is the old one or the new
+// one. Changes do not wait for the disk: one that was answered may be lost when the host crashes within the second.
+type Saver struct {
+	path  string
+	rules func() *ipvsadm.Rules
+	dirty chan struct{} // holds one: the file is behind
+
+	mu  sync.Mutex
+	err error // of the latest attempt
+}
+
+// NewSaver returns a Saver that writes what rules returns.
+func NewSaver(path string, rules func() *ipvsadm.Rules) *Saver {
+	return &Saver{path: path, rules: rules, dirty: make(chan struct{}, 1)}
+}
+
+// Changed says that the file is behind. It never waits.
+func (s *Saver) Changed() {
+	select {
+	case s.dirty <- struct{}{}:
+	default: // the next write takes this change along
+	}
+}
+
+// Err returns what went wrong with the latest write.
+func (s *Saver) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Run writes until ctx ends, and then what has not been written yet. Between two writes it rests for some times what the first
+// took, so that many changes in a row cost a small share of a CPU. What fails is tried again with the next change and goes to complain.
+func (s *Saver) Run(ctx context.Context, complain func(error)) {
+	for {
+		select {
+		case <-ctx.Done():
+			select {
+			case <-s.dirty:
+				s.save(complain)
+			default:
+			}
+			return
+		case <-s.dirty:
+		}
+		began := time.Now()
+		s.save(complain)
+		rest := time.NewTimer(max(50*time.Millisecond, 5*time.Since(began)))
+		select {
+		case <-ctx.Done():
+		case <-rest.C:
+		}
+		rest.Stop()
+	}
+}
+
+func (s *Saver) save(complain func(error)) {
+	err := Save(s.path, s.rules())
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+	if err != nil {
+		complain(err)
+	}
+}
+
+// Save writes rules to a file, losing nothing of them, such that the file is either what it was or whole.
+func Save(path string, rules *ipvsadm.Rules) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("save rules: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("save rules: %w", err)
+		}
+	}()
+	w := bufio.NewWriter(f)
+	_, err = fmt.Fprintln(w, "# Written by weir --save. It is read at the next start; weiradm changes it.")
+	if err == nil {
+		_, err = rules.WriteTo(w)
+	}
+	err = errors.Join(err, w.Flush())
+	if err == nil {
+		err = f.Sync() // before the rename, or a crash may leave an empty file under the name (rename(2) orders nothing)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// ReadSaved reads what Save wrote; false: there is no such file. Every line that is wrong is one of the errors.
+func ReadSaved(path string) (rules *ipvsadm.Rules, there bool, errs []error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, true, []error{err}
+	}
+	defer f.Close()
+	commands, errs := ipvsadm.ParseFile(path, f)
+	rules = new(ipvsadm.Rules)
+	for _, c := range commands {
+		if err := rules.Apply(c); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return rules, true, errs
+}
