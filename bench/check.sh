@@ -14,6 +14,10 @@ rounds=${ROUNDS:-6}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+if [ "${1:-}" != --update ] && [ ! -e baseline.txt ]; then
+	echo "bench/check.sh: no bench/baseline.txt: make one on a quiet machine by bench/check.sh --update" >&2
+	exit 2
+fi
 $go test -c -o "$work/bench.test" .
 for ((i = 1; i <= rounds; i++)); do
 	echo "round $i of $rounds" >&2
