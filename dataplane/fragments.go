@@ -10,7 +10,7 @@ import (
 // fragment brings a fragment where its datagram's first one goes, since only that one says which flow it is of. One that comes before
 // it waits until it comes.
 func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) (int, reason.Reason) {
-	if len(t.services) == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP {
+	if t.services.count == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP {
 		return 0, reason.Fragment
 	}
 	piece, why := p.Fragment()

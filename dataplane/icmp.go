@@ -16,7 +16,7 @@ import (
 func (w *Worker) icmpError(t *Table, in *IfaceQueue, p *packet.Packet) (int, reason.Reason) {
 	q := &w.quote
 	// The quoted packet's sender is who the error is for; another one is an attempt to reset or slow down somebody else's flow.
-	if len(t.services) == 0 || !p.Quote(q) || q.Flow.Src != p.Flow.Dst {
+	if t.services.count == 0 || !p.Quote(q) || q.Flow.Src != p.Flow.Dst {
 		return 0, reason.ICMPError
 	}
 	if out, why := w.tunnelError(t, p, q); why != reason.ICMPError {

@@ -1,8 +1,6 @@
 package dataplane
 
 import (
-	"maps"
-
 	"weir/dataplane/forward"
 	"weir/lb"
 )
@@ -11,11 +9,11 @@ import (
 // control builds the next one aside (Edit) and publishes it with one store. What outlives it is reached through pointers that
 // successive tables share: a Service's Picker, a Server's Load.
 type Table struct {
-	services map[lb.ServiceKey]*Service
-	servers  []*serverPage         // by lb.ServerID.Slot
-	marks    []lb.MarkRule         // firewall marks; the first rule that matches decides
-	nat      map[lb.ServiceKey]int // NAT servers by protocol, address and port: how many services have them
-	tunnels  map[lb.Addr]int       // TUN servers' addresses: how many servers have them
+	services shards[*Service]
+	servers  []*serverPage // by lb.ServerID.Slot
+	marks    []lb.MarkRule // firewall marks; the first rule that matches decides
+	nat      shards[int]   // NAT servers by protocol, address and port: how many services have them
+	tunnels  shards[int]   // TUN servers' addresses: how many servers have them
 	sysctls  lb.Sysctls
 	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
 
@@ -66,7 +64,7 @@ type serverPage [1 << pageBits]*Server
 
 // NewTable returns the table of a director without services.
 func NewTable() *Table {
-	return &Table{services: map[lb.ServiceKey]*Service{}, nat: map[lb.ServiceKey]int{}, tunnels: map[lb.Addr]int{}, sysctls: lb.DefaultSysctls()}
+	return &Table{sysctls: lb.DefaultSysctls()}
 }
 
 // Service returns the service a flow is addressed to: by its mark, else by address and port, else FTP's if it may be a data
@@ -74,24 +72,24 @@ func NewTable() *Table {
 func (t *Table) Service(f *lb.Flow) *Service {
 	for i := range t.marks {
 		if t.marks[i].Matches(f) {
-			if s := t.services[lb.ServiceKey{Mark: t.marks[i].Mark, Is6: !f.Dst.Is4()}]; s != nil {
+			if s := t.services.get(lb.ServiceKey{Mark: t.marks[i].Mark, Is6: !f.Dst.Is4()}); s != nil {
 				return s
 			}
 			break
 		}
 	}
 	key := lb.ServiceKey{Addr: f.Dst, Port: f.DstPort, Proto: f.Proto}
-	if s := t.services[key]; s != nil {
+	if s := t.services.get(key); s != nil {
 		return s
 	}
 	if f.Proto == lb.TCP && (f.DstPort == ftpData || f.DstPort >= unprivileged) {
 		key.Port = FTPControl
-		if s := t.services[key]; s != nil {
+		if s := t.services.get(key); s != nil {
 			return s
 		}
 	}
 	key.Port = 0
-	return t.services[key]
+	return t.services.get(key)
 }
 
 // Server returns the server with that ID, nil if its slot is empty or has another owner by now.
@@ -110,15 +108,17 @@ func (t *Table) Server(id lb.ServerID) *Server {
 // isNATServer reports whether a service has a NAT server that sends from f's source.
 func (t *Table) isNATServer(f *lb.Flow) bool {
 	key := lb.ServiceKey{Addr: f.Src, Port: f.SrcPort, Proto: f.Proto}
-	if t.nat[key] > 0 {
+	if t.nat.get(key) > 0 {
 		return true
 	}
 	key.Port = 0
-	return t.nat[key] > 0
+	return t.nat.get(key) > 0
 }
 
 // isTunnelServer reports whether a service has a TUN server at addr.
-func (t *Table) isTunnelServer(addr lb.Addr) bool { return t.tunnels[addr] > 0 }
+func (t *Table) isTunnelServer(addr lb.Addr) bool {
+	return t.tunnels.get(lb.ServiceKey{Addr: addr}) > 0
+}
 
 // Sysctls returns the settings in force.
 func (t *Table) Sysctls() lb.Sysctls { return t.sysctls }
@@ -129,9 +129,9 @@ func (t *Table) Ifaces() []Iface { return t.ifaces }
 // Edit is a table in the making; it shares with its origin whatever it does not change. It belongs to one goroutine.
 type Edit struct {
 	table    Table
-	services bool            // the map is the edit's own
-	nat      bool            // so is this one
-	tunnels  bool            // and this one
+	services shardsEdit
+	nat      shardsEdit
+	tunnels  shardsEdit
 	pages    map[uint32]bool // these pages are the edit's own
 }
 
@@ -143,18 +143,10 @@ func (t *Table) Edit() *Edit {
 }
 
 // SetService adds s or puts it in the place of the service with its key.
-func (e *Edit) SetService(s *Service) { e.ownServices()[s.Key] = s }
+func (e *Edit) SetService(s *Service) { e.table.services.set(&e.services, s.Key, s) }
 
 // RemoveService takes a service out; its servers stay until RemoveServer.
-func (e *Edit) RemoveService(key lb.ServiceKey) { delete(e.ownServices(), key) }
-
-func (e *Edit) ownServices() map[lb.ServiceKey]*Service {
-	if !e.services {
-		e.table.services = maps.Clone(e.table.services)
-		e.services = true
-	}
-	return e.table.services
-}
+func (e *Edit) RemoveService(key lb.ServiceKey) { e.table.services.remove(&e.services, key) }
 
 // SetServer adds s or puts it in the place of the server in its slot.
 func (e *Edit) SetServer(s *Server) { *e.slot(s.ID.Slot()) = s }
@@ -186,28 +178,22 @@ func (e *Edit) SetSysctls(s lb.Sysctls) { e.table.sysctls = s }
 
 // CountNAT adds n (one for a server that came, minus one for one that went) to the services that have a NAT server there.
 func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) {
-	if !e.nat {
-		e.table.nat = maps.Clone(e.table.nat)
-		e.nat = true
+	add(&e.table.nat, &e.nat, lb.ServiceKey{Addr: addr, Port: port, Proto: proto}, n)
+}
+
+// add adds n to the number of a key, which goes when it comes to nothing.
+func add(s *shards[int], e *shardsEdit, key lb.ServiceKey, n int) int {
+	if n += s.get(key); n == 0 {
+		s.remove(e, key)
+	} else {
+		s.set(e, key, n)
 	}
-	key := lb.ServiceKey{Addr: addr, Port: port, Proto: proto}
-	if e.table.nat[key] += n; e.table.nat[key] == 0 {
-		delete(e.table.nat, key)
-	}
+	return n
 }
 
 // CountTunnel adds n to the servers that packets are tunnelled to at addr, and returns how many they are.
 func (e *Edit) CountTunnel(addr lb.Addr, n int) int {
-	if !e.tunnels {
-		e.table.tunnels = maps.Clone(e.table.tunnels)
-		e.tunnels = true
-	}
-	n += e.table.tunnels[addr]
-	e.table.tunnels[addr] = n
-	if n == 0 {
-		delete(e.table.tunnels, addr)
-	}
-	return n
+	return add(&e.table.tunnels, &e.tunnels, lb.ServiceKey{Addr: addr}, n)
 }
 
 // SetTunnelSources has outer headers of TUN take their source, by the flow, out of one block of each family at most.

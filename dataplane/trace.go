@@ -27,7 +27,7 @@ type Trace struct {
 func (s *Shared) Trace(f lb.Flow, tcpFlags uint8) (out Trace) {
 	t, conns := s.Table(), s.conns
 	out.Now = s.clock()
-	if len(t.services) == 0 {
+	if t.services.count == 0 {
 		out.Why = reason.NoService
 		return out
 	}

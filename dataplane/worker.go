@@ -259,7 +259,7 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
 // With a Reason other than None the packet is as it was.
 func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64) (int, reason.Reason) {
 	conns, c := w.shared.conns, &w.conn
-	if len(t.services) == 0 { // IPVS handles nothing then (ip_vs_core.c, ipvs->enable)
+	if t.services.count == 0 { // IPVS handles nothing then (ip_vs_core.c, ipvs->enable)
 		return 0, reason.NoService
 	}
 	ref, dir := conns.Lookup(&p.Flow, hash, c)

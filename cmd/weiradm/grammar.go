@@ -154,7 +154,7 @@ func (p *program) listConnections(o ipvsadm.Options) error {
 
 // Lines of -R go in batches: as many as have come, up to this many.
 const (
-	batchLines = 500
+	batchLines = 4000
 	maxLine    = 4096
 )
 

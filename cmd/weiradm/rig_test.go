@@ -26,7 +26,7 @@ import (
 // rig is a director without a kernel behind a real socket: rules, store, table and one worker over queues in memory. Interface 0
 // is the clients' side, interface 1 the servers'.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	socket string
 	store  *control.Store
 	conns  *conntrack.Table
@@ -37,7 +37,7 @@ type rig struct {
 	now    uint32
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	conns, err := conntrack.New(conntrack.Options{Capacity: 4096})
 	if err != nil {
