@@ -45,7 +45,7 @@ func (w *Worker) pick(t *Table, in *IfaceQueue, p *packet.Packet, s *Service) (c
 	if picked == nil {
 		return 0, reason.NoServer
 	}
-	return w.insert(t, in, p, s, t.Server(picked.ID), 0)
+	return w.insert(t, in, p, s, w.server(t, picked.ID), 0)
 }
 
 // foreign says what a packet of no connection and no service is: a NAT server's that should be told, or the kernel's.
@@ -60,7 +60,7 @@ func (w *Worker) foreign(t *Table, p *packet.Packet) reason.Reason {
 // the entry's copy afterwards.
 func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, server *Server, control conntrack.Ref) (conntrack.Ref, reason.Reason) {
 	if server == nil {
-		return 0, reason.ServerRemoved // the picker is ahead of this worker's table; the client tries again
+		return 0, reason.ServerRemoved // removed since it was picked; the client tries again
 	}
 	c := &w.conn
 	*c = conntrack.Conn{

@@ -25,7 +25,7 @@ func (w *Worker) openPersistent(t *Table, in *IfaceQueue, p *packet.Packet, s *S
 	template, found := conns.LookupTemplate(&key, &w.conn)
 	var server *Server
 	if found {
-		server = t.Server(w.conn.ServerID)
+		server = w.server(t, w.conn.ServerID)
 		if server == nil || server.Removed || t.sysctls.ExpireQuiescentTemplate && server.Weight == 0 {
 			conns.Retire(template)
 			found = false
@@ -36,7 +36,7 @@ func (w *Worker) openPersistent(t *Table, in *IfaceQueue, p *packet.Packet, s *S
 		if picked == nil {
 			return 0, reason.NoServer
 		}
-		if server = t.Server(picked.ID); server == nil {
+		if server = w.server(t, picked.ID); server == nil {
 			return 0, reason.ServerRemoved
 		}
 		w.conn = conntrack.Conn{

@@ -263,20 +263,22 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 		return 0, reason.NoService
 	}
 	ref, dir := conns.Lookup(&p.Flow, hash, c)
-	var s *Server
+	// A connection that ends between being found and being told of its packet is none: its local port may be another's already.
 	switch dir {
 	case conntrack.Reverse:
-		conns.Packet(ref, c, dir, p.TCPFlags, w.now)
-		return w.toClient(t, p, c)
+		if conns.Packet(ref, c, dir, p.TCPFlags, w.now) {
+			return w.toClient(t, p, c)
+		}
 	case conntrack.Forward:
-		if s = t.Server(c.ServerID); !superseded(t, s, c, p.TCPFlags) {
-			if s == nil || s.Removed {
-				return 0, reason.ServerRemoved
-			}
-			conns.Packet(ref, c, dir, p.TCPFlags, w.now)
+		s := w.server(t, c.ServerID)
+		switch {
+		case superseded(t, s, c, p.TCPFlags):
+			w.replaced = ref
+		case s == nil || s.Removed:
+			return 0, reason.ServerRemoved
+		case conns.Packet(ref, c, dir, p.TCPFlags, w.now):
 			return w.toServer(t, in, p, ref, c, s)
 		}
-		w.replaced = ref
 	}
 	ref, why := w.open(t, in, p)
 	if w.replaced != 0 { // nothing took its place
@@ -286,7 +288,20 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 	if why != reason.None {
 		return 0, why
 	}
-	return w.toServer(t, in, p, ref, c, t.Server(c.ServerID))
+	s := w.server(t, c.ServerID)
+	if s == nil {
+		return 0, reason.ServerRemoved
+	}
+	return w.toServer(t, in, p, ref, c, s)
+}
+
+// server finds a server in the worker's table, or else in the latest: a connection may have been opened, or a list picked from, by
+// a worker that has loaded a newer table since this one's turn began.
+func (w *Worker) server(t *Table, id lb.ServerID) *Server {
+	if s := t.Server(id); s != nil {
+		return s
+	}
+	return w.shared.table.Load().Server(id)
 }
 
 // superseded reports whether the packet of connection c, to server s, ends c and is to be looked at as if it had none: a SYN on
