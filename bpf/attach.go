@@ -98,9 +98,9 @@ func (a *Attachment) attach(mode XDPMode) (err error) {
 			return fmt.Errorf("attach steer to %s in native mode: %w", a.iface.Name, e)
 		}
 		if mode == Native {
-			return fmt.Errorf("attach steer to %s in native mode: %w", a.iface.Name, refusal(err))
+			return fmt.Errorf("attach steer to %s in native mode: %w", a.iface.Name, refusal(err, a.iface.MTU))
 		}
-		a.NativeError = refusal(err)
+		a.NativeError = refusal(err, a.iface.MTU)
 	}
 	a.link, err = link.AttachXDP(link.XDPOptions{Program: a.objects.Steer, Interface: a.iface.Index, Flags: link.XDPGenericMode})
 	if err != nil {

@@ -44,15 +44,20 @@ func isFull(err error) bool { return errors.Is(err, unix.E2BIG) }
 
 // refusal says why a driver refused native XDP, as far as its errno tells, and what to try. The kernel has a sentence of the
 // driver's own, but gives it only to netlink, not to BPF_LINK_CREATE.
-func refusal(err error) error {
+func refusal(err error, mtu int) error {
 	why := "for a reason of its own; try generic mode"
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
 		why = "it has no native XDP, or not with the present MTU and offloads; " +
 			"try generic mode, or lower the MTU and turn LRO off (ethtool -K IFACE lro off)"
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
-		why = "the MTU is too large for it (a frame must fit one page: 3,498 bytes is a common limit), or LRO is on; " +
-			"try a smaller MTU and ethtool -K IFACE lro off, or generic mode"
+	// drivers/net/veth.c, veth_xdp_set: the other end's MTU counts, and must leave room in a page of 4,096 for 256 bytes of headroom,
+	// the Ethernet header and skb_shared_info: 3,506.
+	case errors.Is(err, unix.ERANGE):
+		why = fmt.Sprintf("its MTU of %d, or of a veth the other end's, is too large: a frame must fit one page. "+
+			"Set 3498 bytes or less (veth: 3506), or use generic mode", mtu)
+	case errors.Is(err, unix.EINVAL):
+		why = fmt.Sprintf("its MTU of %d is too large (a frame must fit one page: 3498 bytes is a common limit), or LRO is on; "+
+			"try a smaller MTU and ethtool -K IFACE lro off, or generic mode", mtu)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.ENOMEM):
 		why = "it has too few queues or rings, or too little memory; try fewer queues (ethtool -L IFACE combined N), or generic mode"
 	}

@@ -14,11 +14,10 @@ import (
 const (
 	datagramStripes   = 16
 	datagramsPerShare = 256 // of one stripe: 16 × 256 = 4,096 datagrams under way at once, of 800 bytes each
-	heldPerShare      = 256 // frames that wait in one stripe: 16 × 256 × 2 KiB = 8 MiB
+	heldPerShare      = 256 // frames that wait in one stripe: 16 × 256 × 2 KiB = 8 MiB, twice that with jumbo frames
 	maxPieces         = 128 // of one datagram: 65,535 bytes in pieces of 552, as an MTU of 576 makes them, are 119
 	maxHeld           = 64  // of one datagram: 65,535 bytes in pieces of 1,480 are 45
 	datagramLifetime  = 30  // seconds: net.ipv4.ipfrag_time; RFC 8200 section 4.5 has 60
-	heldFrameSize     = 2048
 )
 
 // datagrams are the IP datagrams that are passing in pieces, for all workers: which server the first fragment went to, so that the
@@ -76,8 +75,8 @@ type datagram struct {
 type heldFrame struct {
 	next     *heldFrame
 	off, end int
-	iface    int // that it came by
-	buf      [heldFrameSize]byte
+	iface    int    // that it came by
+	buf      []byte // as large as the largest frame of a queue that it has held something of
 }
 
 type datagramStripe struct {
@@ -129,8 +128,11 @@ func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface in
 		out.decide = true
 		return
 	}
-	if out.why = reason.FragmentTableFull; g.holds < maxHeld && frame.End-frame.Off <= heldFrameSize-Headroom {
+	if out.why = reason.FragmentTableFull; g.holds < maxHeld {
 		if h := s.frame(d, g, out); h != nil {
+			if len(h.buf) < len(frame.Buf) {
+				h.buf = make([]byte, len(frame.Buf))
+			}
 			h.off, h.iface = Headroom, iface
 			h.end = h.off + copy(h.buf[h.off:], frame.Packet())
 			g.hold(h)

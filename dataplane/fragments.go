@@ -95,7 +95,7 @@ func (w *Worker) handleHeld(t *Table, d *decision, h *heldFrame, id uint32) {
 	p, why := &w.inner, d.why
 	in := IfaceQueue{Iface: h.iface}
 	if why == reason.None {
-		p.Parse(h.buf[:], h.off, h.end)
+		p.Parse(h.buf, h.off, h.end)
 		p.Kind = packet.Later
 		var out int
 		if out, why = w.along(t, &in, p, d, id); why == reason.None {

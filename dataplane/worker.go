@@ -405,7 +405,11 @@ func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
 func (w *Worker) sendCopy(out int, b []byte) {
 	q := w.out[out]
 	if frame, ok := q.Alloc(); ok {
-		frame.End = frame.Off + copy(frame.Buf[frame.Off:], b)
+		if frame.End = frame.Off + copy(frame.Buf[frame.Off:], b); frame.End-frame.Off < len(b) { // its MTU grew beyond its frames
+			w.count.Reasons[reason.TooBig]++
+			q.Drop(frame)
+			return
+		}
 		ok = q.Send(frame)
 		if !ok {
 			w.count.Reasons[reason.NoTxRoom]++

@@ -33,7 +33,7 @@ type director struct {
 	log    *slog.Logger
 	rules  *ipvsadm.Rules // what it started with
 
-	ifaces      []paths.Interface
+	ifaces      []iface
 	steer       *bpf.Steer
 	watcher     *paths.Watcher
 	reach       *control.Reach
@@ -129,6 +129,7 @@ func (d *director) openQueues(context.Context) error {
 	options.ZeroCopy = map[string]afxdp.ZeroCopy{"auto": afxdp.Auto, "on": afxdp.On, "off": afxdp.Off}[d.config.zeroCopy]
 	d.queues = make([][]*afxdp.Queue, len(d.ifaces))
 	for i, f := range d.ifaces {
+		options.FrameSize = f.frameSize
 		for n := range min(f.RxQueues, f.TxQueues) {
 			q, err := afxdp.Open(f.Index, n, options)
 			if err != nil {
@@ -206,7 +207,7 @@ func (d *director) startWorkers(ctx context.Context) error {
 		injectors[i] = a
 	}
 	var err error
-	if d.host, err = host.New(injectors, n, host.Options{Rate: d.config.hostRate, Logger: d.log}); err != nil {
+	if d.host, err = host.New(injectors, n, host.Options{Rate: d.config.hostRate, MaxPacket: d.maxPacket(), Logger: d.log}); err != nil {
 		return err
 	}
 	d.deferred(d.host.Close)

@@ -9,10 +9,17 @@ import (
 	"os"
 	"slices"
 
+	"weir/bpf"
 	"weir/control/paths"
 	"weir/dataplane"
 	"weir/lb"
 )
+
+// iface is an interface that is served.
+type iface struct {
+	paths.Interface
+	frameSize int // bytes, for the life of its queues
+}
 
 // findInterfaces looks at every interface named and reports all that is wrong with them.
 func (d *director) findInterfaces(context.Context) error {
@@ -29,13 +36,38 @@ func (d *director) findInterfaces(context.Context) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--interface %q: %w", name, err))
 		}
-		d.ifaces = append(d.ifaces, f)
+		d.ifaces = append(d.ifaces, iface{f, frameSize(f.MTU)})
 	}
 	return errors.Join(errs...)
 }
 
-// maxMTU is the largest IP packet that fits a frame with its headroom, an Ethernet header and two tags.
-const maxMTU = 2048 - dataplane.Headroom - 14 - 8
+const (
+	// A packet lies in one frame, behind its headroom, with an Ethernet header and two tags at most in front of it.
+	smallFrame, largeFrame = 2048, 4096
+	linkHeader             = 14 + 8
+	// maxMTU is the largest IP packet that fits a frame and that the host path can give back to the kernel.
+	maxMTU = min(largeFrame-dataplane.Headroom, bpf.MaxInject) - linkHeader
+)
+
+// frameSize returns how large the frames of an interface are, in bytes.
+func frameSize(mtu int) int {
+	if mtu <= largestMTU(smallFrame) {
+		return smallFrame
+	}
+	return largeFrame
+}
+
+// largestMTU returns the largest MTU that frames of a size serve.
+func largestMTU(frame int) int { return min(frame-dataplane.Headroom-linkHeader, maxMTU) }
+
+// maxPacket returns how long a packet of one of the interfaces may be, in bytes from its Ethernet header on.
+func (d *director) maxPacket() int {
+	n := 0
+	for _, f := range d.ifaces {
+		n = max(n, largestMTU(f.frameSize)+linkHeader)
+	}
+	return n
+}
 
 func usable(f paths.Interface) error {
 	switch {
@@ -46,7 +78,7 @@ func usable(f paths.Interface) error {
 	case !f.Up:
 		return fmt.Errorf("is down: ip link set %s up", f.Name)
 	case f.MTU > maxMTU:
-		return fmt.Errorf("MTU %d is too large: %d at most", f.MTU, maxMTU)
+		return fmt.Errorf("MTU %d is too large, %d is the most (a packet lies in one frame): ip link set %s mtu %[2]d", f.MTU, maxMTU, f.Name)
 	}
 	return nil
 }
@@ -79,8 +111,8 @@ func (d *director) followInterfaces() {
 		}
 		if now.MTU != f.MTU {
 			d.log.Info("new MTU", "interface", f.Name, "mtu", now.MTU)
-			if now.MTU > maxMTU {
-				d.log.Warn("MTU too large: longer packets will be lost", "interface", f.Name, "most", maxMTU)
+			if most := largestMTU(f.frameSize); now.MTU > most {
+				d.log.Warn("the new MTU is too large for the frames made at the start: longer packets are lost", "interface", f.Name, "longest", most)
 			}
 			f.MTU = now.MTU
 		}

@@ -116,16 +116,19 @@ func serveEchoes(t *testing.T, d *director, more ...netip.Addr) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { c.Close() })
-			go func() {
-				b := make([]byte, 64<<10)
-				for {
-					n, from, err := c.ReadFrom(b)
-					if err != nil {
-						return
-					}
-					c.WriteTo(b[:n], from)
-				}
-			}()
+			go echo(c)
 		}
+	}
+}
+
+// echo gives every datagram back until c is closed.
+func echo(c net.PacketConn) {
+	b := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		c.WriteTo(b[:n], from)
 	}
 }

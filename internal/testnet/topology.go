@@ -29,6 +29,7 @@ type Plan struct {
 	OneArm  bool     // client, director and servers on one switch; otherwise the director stands between two
 	Servers int      // 3 when 0
 	Queues  int      // of the director's interfaces; 1 when 0
+	MTU     int      // of every link; 1,500 on the client's side and ServerMTU on the servers' when 0
 	VIPs    []string // that the servers have on lo, and answer from without passing the director; of either family
 }
 
@@ -75,6 +76,10 @@ func NewTopology(n *Net, plan Plan) *Topology {
 	if plan.Queues == 0 {
 		plan.Queues = 1
 	}
+	frontMTU, backMTU := plan.MTU, plan.MTU
+	if plan.MTU == 0 {
+		frontMTU, backMTU = 1500, ServerMTU
+	}
 	t := &Topology{Net: n, Director: n.Namespace("director")}
 	t.Director.Forward()
 	sw := n.Namespace("switch")
@@ -88,18 +93,19 @@ func NewTopology(n *Net, plan Plan) *Topology {
 
 	frontAddrs, backAddrs := []string{DirectorIP + "/24", DirectorIP6 + "/64"}, []string{DIP + "/24", DIP6 + "/64"}
 	if plan.OneArm {
-		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: append(frontAddrs, backAddrs...), MTU: ServerMTU},
-			End{NS: sw, Name: "director", Bridge: front, MTU: ServerMTU}, plan.Queues)
+		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: append(frontAddrs, backAddrs...), MTU: backMTU},
+			End{NS: sw, Name: "director", Bridge: front, MTU: backMTU}, plan.Queues)
 		t.Back, t.BackPort = t.Front, t.FrontPort
 	} else {
-		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: frontAddrs}, End{NS: sw, Name: "director0", Bridge: front}, plan.Queues)
-		t.Back, t.BackPort = n.Veth(End{NS: t.Director, Name: "eth1", Addrs: backAddrs, MTU: ServerMTU},
-			End{NS: sw, Name: "director1", Bridge: back, MTU: ServerMTU}, plan.Queues)
+		t.Front, t.FrontPort = n.Veth(End{NS: t.Director, Addrs: frontAddrs, MTU: frontMTU},
+			End{NS: sw, Name: "director0", Bridge: front, MTU: frontMTU}, plan.Queues)
+		t.Back, t.BackPort = n.Veth(End{NS: t.Director, Name: "eth1", Addrs: backAddrs, MTU: backMTU},
+			End{NS: sw, Name: "director1", Bridge: back, MTU: backMTU}, plan.Queues)
 	}
 
 	client := &Host{Namespace: n.Namespace("client"), IP: netip.MustParseAddr(ClientIP), IP6: netip.MustParseAddr(ClientIP6)}
-	client.Dev, _ = n.Veth(End{NS: client.Namespace, Addrs: []string{ClientIP + "/24", ClientIP6 + "/64"}},
-		End{NS: sw, Name: "client", Bridge: front})
+	client.Dev, _ = n.Veth(End{NS: client.Namespace, Addrs: []string{ClientIP + "/24", ClientIP6 + "/64"}, MTU: frontMTU},
+		End{NS: sw, Name: "client", Bridge: front, MTU: frontMTU})
 	client.Direct = client.Dev
 	client.Route("0.0.0.0/0", DirectorIP)
 	client.Route("::/0", DirectorIP6)
@@ -107,22 +113,22 @@ func NewTopology(n *Net, plan Plan) *Topology {
 	t.Client = client
 
 	for i := range plan.Servers {
-		t.Servers = append(t.Servers, t.addServer(i, plan, sw, front, back))
+		t.Servers = append(t.Servers, t.addServer(i, plan, sw, front, back, frontMTU, backMTU))
 	}
 	return t
 }
 
-func (t *Topology) addServer(i int, plan Plan, sw *Namespace, front, back string) *Host {
+func (t *Topology) addServer(i int, plan Plan, sw *Namespace, front, back string, frontMTU, backMTU int) *Host {
 	name := fmt.Sprintf("server%d", i+1)
 	s := &Host{Namespace: t.Namespace(name), IP: netip.AddrFrom4([4]byte{10, 0, 0, byte(11 + i)}),
 		IP6: netip.MustParseAddr(fmt.Sprintf("fd00:10::%d", 11+i))}
-	s.Dev, _ = t.Veth(End{NS: s.Namespace, Addrs: []string{s.IP.String() + "/24", s.IP6.String() + "/64"}, MTU: ServerMTU},
-		End{NS: sw, Name: name, Bridge: back, MTU: ServerMTU})
+	s.Dev, _ = t.Veth(End{NS: s.Namespace, Addrs: []string{s.IP.String() + "/24", s.IP6.String() + "/64"}, MTU: backMTU},
+		End{NS: sw, Name: name, Bridge: back, MTU: backMTU})
 	s.Direct = s.Dev
 	if !plan.OneArm {
 		// Addresses of their own, so that neighbours can be asked, without the networks: only what comes from a VIP goes this way.
-		s.Direct, _ = t.Veth(End{NS: s.Namespace, Name: "eth1", Addrs: []string{fmt.Sprintf("192.0.2.%d/32", 201+i), fmt.Sprintf("2001:db8::%d/128", 201+i)}},
-			End{NS: sw, Name: name + "-direct", Bridge: front})
+		s.Direct, _ = t.Veth(End{NS: s.Namespace, Name: "eth1", Addrs: []string{fmt.Sprintf("192.0.2.%d/32", 201+i), fmt.Sprintf("2001:db8::%d/128", 201+i)}, MTU: frontMTU},
+			End{NS: sw, Name: name + "-direct", Bridge: front, MTU: frontMTU})
 	}
 	s.Route("0.0.0.0/0", DIP)
 	s.Route("::/0", DIP6)
