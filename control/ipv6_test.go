@@ -90,6 +90,26 @@ func TestIPv6AnswersComeBackFromTheService(t *testing.T) {
 	}
 }
 
+func TestFULLNATServesAcrossFamilies(t *testing.T) {
+	for _, c := range []struct{ client, virtual, rip netip.AddrPort }{
+		{cip6, vip6, netip.MustParseAddrPort("10.0.0.2:8080")}, {cip, vip, netip.MustParseAddrPort("[2001:db8:20::2]:8080")},
+	} {
+		d := newDirector6(t, 2, serving(c.virtual, "-F", c.rip.String())...)
+		for _, build := range []func(src, dst netip.AddrPort) testpkt.Packet{
+			func(src, dst netip.AddrPort) testpkt.Packet { return testpkt.TCP(src, dst, testpkt.SYN).MSS(1400) },
+			func(src, dst netip.AddrPort) testpkt.Packet { return testpkt.UDP(src, dst).Text("x").Pad(60) },
+		} {
+			asked := d.client(build(c.client, c.virtual))
+			if asked.Dst != c.rip || asked.Src.Addr().Is4() != c.rip.Addr().Is4() {
+				t.Fatalf("%s -> %s", asked.Src, asked.Dst)
+			}
+			if answer := d.server(1, build(asked.Dst, asked.Src)); answer.Src != c.virtual || answer.Dst != c.client {
+				t.Errorf("%s -> %s, want %s -> %s", answer.Src, answer.Dst, c.virtual, c.client)
+			}
+		}
+	}
+}
+
 func TestATunnelCarriesEitherFamilyOverEither(t *testing.T) {
 	for _, in := range []struct{ client, virtual netip.AddrPort }{{cip, vip}, {cip6, vip6}} {
 		for rip, source := range map[string]lb.Addr{"10.0.0.2": serverSide.Addr, "[2001:db8:20::2]": serverSide.Addr6} {
@@ -277,11 +297,12 @@ func TestFamiliesThatDoNotGoTogetherAreRefused(t *testing.T) {
 		service lb.Service
 		refused string
 	}{
-		"DR of IPv4 to IPv6":                       {service(vip, "2001:db8:20::2", lb.DR), "only a tunnel"},
-		"NAT of IPv6 to IPv4":                      {service(vip6, "10.0.0.2", lb.NAT), "only a tunnel"},
+		"DR of IPv4 to IPv6":                       {service(vip, "2001:db8:20::2", lb.DR), "only TUN"},
+		"NAT of IPv6 to IPv4":                      {service(vip6, "10.0.0.2", lb.NAT), "only TUN"},
 		"TUN of IPv4 to IPv6":                      {service(vip, "2001:db8:20::2", lb.TUN), ""},
 		"TUN of IPv6 to IPv4":                      {service(vip6, "10.0.0.2", lb.TUN), ""},
 		"FULLNAT of IPv4 without an IPv4 address":  {service(vip, "10.0.0.2", lb.FULLNAT), "local address"},
+		"FULLNAT of IPv4 with an IPv6 address":     {service(vip, "2001:db8:20::2", lb.FULLNAT), ""},
 		"FULLNAT of IPv6 with an IPv6 address":     {service(vip6, "2001:db8:20::2", lb.FULLNAT), ""},
 		"an IPv6 mark that only IPv4 packets have": {mark6, "no rule gives"},
 	} {

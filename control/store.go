@@ -182,8 +182,8 @@ func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 	switch {
 	case c.OnePacket && v.Mode == lb.FULLNAT:
 		return errors.New("one-packet scheduling (-o) keeps no connection, and FULLNAT (-F) needs one for its local port")
-	case v.Mode != lb.TUN && v.Addr.Is4() == is6(c.Key):
-		return fmt.Errorf("%s keeps a packet's IP version, and the service's is another one: only a tunnel (-i) may change it", v.Mode)
+	case (v.Mode == lb.DR || v.Mode == lb.NAT) && v.Addr.Is4() == is6(c.Key):
+		return fmt.Errorf("%s keeps a packet's IP version, and the service's is another one: only TUN (-i) and FULLNAT (-F) may change it", v.Mode)
 	case v.Mode == lb.FULLNAT && !slices.ContainsFunc(s.opts.Locals, func(l lb.Addr) bool { return l.Is4() == v.Addr.Is4() }):
 		return errors.New("FULLNAT (-F) needs a local address of the server's IP version: give --local-address")
 	case (v.Mode == lb.NAT || v.Mode == lb.FULLNAT) && tiesFTP(c) && v.Port != c.Key.Port:

@@ -8,8 +8,7 @@ import (
 
 // wrap makes w.hop say what the outer headers of a packet to s, a TUN server with a path, are.
 func (w *Worker) wrap(t *Table, p *packet.Packet, s *Server) reason.Reason {
-	w.tunnelID++
-	w.hop.Source, w.hop.Server, w.hop.Tunnel, w.hop.ID = s.Path.Source, s.Addr, s.Tunnel, w.tunnelID
+	w.hop.Source, w.hop.Server, w.hop.Tunnel, w.hop.ID = s.Path.Source, s.Addr, s.Tunnel, w.nextID()
 	block := &t.tunnelSources[family(s.Addr)]
 	if s.Tunnel.Type == lb.GUE || block.Addr.IsValid() {
 		hash := w.shared.conns.Hash(&p.Flow)

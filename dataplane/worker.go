@@ -129,7 +129,7 @@ type Worker struct {
 	frames   [BatchSize]Frame
 
 	now        uint32 // of this batch
-	tunnelID   uint16 // outer identification of the next tunnelled packet
+	id         uint16 // identification of the last IPv4 header made
 	icmpBudget int    // errors this worker may still send in second icmpSecond
 	icmpSecond uint32
 
@@ -334,6 +334,7 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 		w.follow(in, p, ref, c)
 	case lb.FULLNAT:
 		w.hop.To = packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
+		w.hop.ID = w.nextID()
 		w.follow(in, p, ref, c)
 	case lb.TUN:
 		if why := w.wrap(t, p, s); why != reason.None {
@@ -359,6 +360,7 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	w.hop = forward.Hop{Path: &w.reply, To: packet.Endpoints{Src: c.Virtual, SrcPort: c.VirtualPort}}
 	if c.Mode == lb.FULLNAT {
 		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
+		w.hop.ID = w.nextID()
 	}
 	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToClient(p, &w.hop)
@@ -370,6 +372,12 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 		m.OutBytes += size
 	}
 	return out, why
+}
+
+// nextID returns an identification for an IPv4 header of weir's own making.
+func (w *Worker) nextID() uint16 {
+	w.id++
+	return w.id
 }
 
 // follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what

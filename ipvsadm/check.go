@@ -89,9 +89,9 @@ func (p *parser) finishServer() error {
 	if svc.Key.Mark == 0 && (srv.Mode == lb.DR || srv.Mode == lb.TUN) {
 		srv.Port = svc.Key.Port
 	}
-	if srv.Addr.Is4() == p.is6 && srv.Mode != lb.TUN {
+	if srv.Addr.Is4() == p.is6 && srv.Mode != lb.TUN && srv.Mode != lb.FULLNAT {
 		return &Error{Status: 2, Text: "Different address family is allowed only for tunneling servers",
-			Detail: fmt.Sprintf("-r %s: is of another address family than %s; only -i allows that", srv.Addr, svc.Key)}
+			Detail: fmt.Sprintf("-r %s: is of another address family than %s; only -i and -F allow that", srv.Addr, svc.Key)}
 	}
 	tun := p.given & set(optTunType, optTunPort, optTunNoCsum, optTunCsum, optTunRemcsum)
 	if tun != 0 && srv.Mode != lb.TUN {

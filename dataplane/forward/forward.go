@@ -26,10 +26,10 @@ type Hop struct {
 	Path *Path
 	To   packet.Endpoints // NAT, FULLNAT: what to write
 
-	// TUN; all zero in the other modes.
+	// TUN; all zero in the other modes, but for ID.
 	Source, Server lb.Addr   // of the outer header, both of one family
 	Tunnel         lb.Tunnel // what is between the outer header and the packet
-	ID             uint16    // outer identification, for packets that may be fragmented on their way
+	ID             uint16    // outer identification, for packets that may be fragmented on their way; also FULLNAT's from IPv6 to IPv4
 	Entropy        uint32    // GUE: a number that is the flow's own
 	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing
 }
@@ -37,7 +37,7 @@ type Hop struct {
 // MaxLen returns the longest packet that fits the way, whose sender is to be told when one does not: those over IPv4 without DF may be
 // fragmented, and IPv6 carries 1,280 bytes everywhere (RFC 8200 section 5).
 func (h *Hop) MaxLen(p *packet.Packet) int {
-	n := h.Path.MTU - h.Overhead()
+	n := h.Path.MTU - h.Overhead() - h.growth(p)
 	if h.MTU == 0 || h.MTU >= h.Path.MTU {
 		return n
 	}
@@ -48,6 +48,20 @@ func (h *Hop) MaxLen(p *packet.Packet) int {
 		return learnt
 	}
 	return n
+}
+
+// crosses reports whether the packet becomes one of the other IP version: FULLNAT between two families.
+func (h *Hop) crosses(p *packet.Packet) bool { return h.To.Dst.IsValid() && h.To.Dst.Is4() == p.Is6() }
+
+// growth returns by how much a packet's IP header grows on its way to the other IP version, below 0 to IPv4.
+func (h *Hop) growth(p *packet.Packet) int {
+	switch {
+	case !h.crosses(p):
+		return 0
+	case p.Is6():
+		return packet.IPv4MinLen - packet.IPv6Len
+	}
+	return packet.IPv6Len - packet.IPv4MinLen
 }
 
 // Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.

@@ -13,6 +13,9 @@ func (nat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return translate(p
 func (nat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
 
 func translate(p *packet.Packet, h *Hop) reason.Reason {
+	if h.crosses(p) {
+		return cross(p, h)
+	}
 	if r := admit(p, h.Path, 0); r != reason.None {
 		return r
 	}
@@ -22,6 +25,24 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	} else {
 		p.TranslatePart(&h.To)
 	}
+	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	return reason.None
+}
+
+// cross is FULLNAT between two IP versions (RFC 7915). Fragments and ICMP errors do not cross.
+func cross(p *packet.Packet, h *Hop) reason.Reason {
+	if !p.CanCross() {
+		return reason.CannotCross
+	}
+	grows := packet.IPv6Len
+	if p.Is6() {
+		grows = packet.IPv4MinLen
+	}
+	if r := admit(p, h.Path, grows-(p.L4-p.L3)); r != reason.None {
+		return r
+	}
+	p.DecrementTTL()
+	p.TranslateAcross(&h.To, h.ID)
 	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
 	return reason.None
 }

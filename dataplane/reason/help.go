@@ -21,6 +21,7 @@ var helps = [Count]string{
 	TooBig:            "Packets do not fit the way to the server: raise the MTU there by the tunnel's overhead, or lower what clients send (MSS).",
 	TableFull:         "The connection table is full: restart with a larger --connections, or shorten timeouts with weiradm --set.",
 	PortsExhausted:    "FULLNAT has no local port left towards a server: add another --local-address.",
+	CannotCross:       "FULLNAT between IPv4 and IPv6 translates whole packets only: keep clients' datagrams below the path's MTU.",
 	ReplyConflict:     "Two services share a NAT server and port, and a client used one port for both: give the server another port, or use FULLNAT.",
 	FragmentHeld:      "Fragments came before their datagram's first one and waited for it: links or queues reorder; nothing to do while fragment-late stays low.",
 	FragmentLate:      "The first fragment of a datagram did not come within 30 seconds: packets are lost before weir, or someone sends pieces that belong to nothing.",

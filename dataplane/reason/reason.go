@@ -30,6 +30,7 @@ const (
 	ServerUnreachable // no route, or the neighbour does not answer
 	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
 	TooBig            // does not fit the path's MTU
+	CannotCross       // a fragment or an ICMP error on a connection between IPv4 and IPv6
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one
@@ -65,6 +66,7 @@ var names = [Count]string{
 	ServerUnreachable: "server-unreachable",
 	TTLExceeded:       "ttl-exceeded",
 	TooBig:            "too-big",
+	CannotCross:       "cannot-cross",
 	TableFull:         "table-full",
 	PortsExhausted:    "ports-exhausted",
 	ReplyConflict:     "reply-conflict",

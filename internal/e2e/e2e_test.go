@@ -159,7 +159,7 @@ func (d *director) wantTally(t *testing.T, s lab.Service, n int, tally *lab.Tall
 	}
 	client := d.ClientFor(s.VIP.Addr())
 	if s.Mode == lb.FULLNAT {
-		client = lab.LIPFor(s.VIP.Addr())
+		client = d.LIPFor(s)
 	}
 	if tally.Saw[client] != n {
 		t.Errorf("%s %s: the servers saw %v, want %s only", s.Mode, s.VIP, tally.Saw, client)

@@ -15,20 +15,22 @@ var ways = map[string]struct {
 	tunnel string
 	cross  bool
 }{
-	"DR of IPv6":            {"2001:db8::101", lb.DR, "", false},
-	"NAT of IPv6":           {"2001:db8::102", lb.NAT, "", false},
-	"FULLNAT of IPv6":       {"2001:db8::103", lb.FULLNAT, "", false},
-	"IPv6 in IPv6":          {"2001:db8::104", lb.TUN, "", false},
-	"IPv6 in IPv4":          {"2001:db8::105", lb.TUN, "", true},
-	"IPv4 in IPv6":          {"192.0.2.105", lb.TUN, "", true},
-	"IPv4 in GUE":           {"192.0.2.106", lb.TUN, "--tun-type gue --tun-port 6080 --tun-nocsum", false},
-	"IPv4 in GUE over IPv6": {"192.0.2.107", lb.TUN, "--tun-type gue --tun-port 6080 --tun-csum", true},
-	"IPv6 in GUE":           {"2001:db8::106", lb.TUN, "--tun-type gue --tun-port 6080 --tun-csum", false},
-	"IPv6 in GUE over IPv4": {"2001:db8::107", lb.TUN, "--tun-type gue --tun-port 6080 --tun-remcsum", true},
-	"IPv4 in GRE":           {"192.0.2.108", lb.TUN, "--tun-type gre --tun-csum", false},
-	"IPv4 in GRE over IPv6": {"192.0.2.109", lb.TUN, "--tun-type gre --tun-nocsum", true},
-	"IPv6 in GRE":           {"2001:db8::108", lb.TUN, "--tun-type gre --tun-nocsum", false},
-	"IPv6 in GRE over IPv4": {"2001:db8::109", lb.TUN, "--tun-type gre --tun-csum", true},
+	"DR of IPv6":              {"2001:db8::101", lb.DR, "", false},
+	"NAT of IPv6":             {"2001:db8::102", lb.NAT, "", false},
+	"FULLNAT of IPv6":         {"2001:db8::103", lb.FULLNAT, "", false},
+	"FULLNAT of IPv6 to IPv4": {"2001:db8::110", lb.FULLNAT, "", true},
+	"FULLNAT of IPv4 to IPv6": {"192.0.2.110", lb.FULLNAT, "", true},
+	"IPv6 in IPv6":            {"2001:db8::104", lb.TUN, "", false},
+	"IPv6 in IPv4":            {"2001:db8::105", lb.TUN, "", true},
+	"IPv4 in IPv6":            {"192.0.2.105", lb.TUN, "", true},
+	"IPv4 in GUE":             {"192.0.2.106", lb.TUN, "--tun-type gue --tun-port 6080 --tun-nocsum", false},
+	"IPv4 in GUE over IPv6":   {"192.0.2.107", lb.TUN, "--tun-type gue --tun-port 6080 --tun-csum", true},
+	"IPv6 in GUE":             {"2001:db8::106", lb.TUN, "--tun-type gue --tun-port 6080 --tun-csum", false},
+	"IPv6 in GUE over IPv4":   {"2001:db8::107", lb.TUN, "--tun-type gue --tun-port 6080 --tun-remcsum", true},
+	"IPv4 in GRE":             {"192.0.2.108", lb.TUN, "--tun-type gre --tun-csum", false},
+	"IPv4 in GRE over IPv6":   {"192.0.2.109", lb.TUN, "--tun-type gre --tun-nocsum", true},
+	"IPv6 in GRE":             {"2001:db8::108", lb.TUN, "--tun-type gre --tun-nocsum", false},
+	"IPv6 in GRE over IPv4":   {"2001:db8::109", lb.TUN, "--tun-type gre --tun-csum", true},
 }
 
 func TestIPv6AndEveryTunnel(t *testing.T) {

@@ -89,12 +89,12 @@ type Service struct {
 	Weights    []int  // of the servers, in their order
 	ServerPort uint16 // the VIP's when 0
 	Tunnel     string // TUN: options as in "--tun-type gre --tun-csum"
-	Cross      bool   // TUN: the servers are reached by the IP version that the VIP is not of
+	Cross      bool   // TUN, FULLNAT: the servers are reached by the IP version that the VIP is not of
 }
 
-// LIPFor returns the LIP that a VIP's connections come from.
-func LIPFor(vip netip.Addr) netip.Addr {
-	if vip.Is6() {
+// LIPFor returns the LIP that a service's servers see as their client.
+func (l *Lab) LIPFor(s Service) netip.Addr {
+	if l.server(s, 0).Is6() {
 		return LIP6
 	}
 	return LIP
@@ -177,7 +177,7 @@ func (l *Lab) StartWeir(ctx context.Context, weir string, log io.Writer, service
 		for _, rule := range l.Rules(s) {
 			args = append(args, "--rule", rule)
 		}
-		if lip := LIPFor(s.VIP.Addr()).String(); s.Mode == lb.FULLNAT && !slices.Contains(locals, lip) {
+		if lip := l.LIPFor(s).String(); s.Mode == lb.FULLNAT && !slices.Contains(locals, lip) {
 			locals = append(locals, lip)
 			args = append(args, "--local-address", lip)
 		}
