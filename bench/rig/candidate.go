@@ -78,7 +78,7 @@ var modeFlags = map[lb.Mode]string{lb.DR: "-g", lb.NAT: "-m", lb.FULLNAT: "-F", 
 // Weir is the daemon, with further flags.
 func Weir(path, name string, flags ...string) Candidate {
 	return Candidate{Name: name, Modes: everyMode, start: func(s *setting) (*running, error) {
-		command := []string{path, "--assign-addresses", "--connections", strconv.Itoa(max(1<<16, 2*s.Flows))}
+		command := []string{path, "--assign-addresses", "--admin-socket", "", "--connections", strconv.Itoa(max(1<<16, 2*s.Flows))}
 		for _, name := range s.interfaces() {
 			command = append(command, "--interface", name)
 		}

@@ -99,7 +99,7 @@ func (t *tcpTrial) nft(rule func(port int) string) error {
 }
 
 func (t *tcpTrial) weir() error {
-	args := []string{"--interface", "eth0", "--interface", "eth1", "--assign-addresses"}
+	args := []string{"--interface", "eth0", "--interface", "eth1", "--assign-addresses", "--admin-socket", ""}
 	for _, port := range []int{webPort, bulkPort} {
 		args = append(args, "--rule", fmt.Sprintf("-A -t %s:%d -s rr", t.address, port))
 		for _, s := range t.listed {
