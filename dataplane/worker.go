@@ -13,9 +13,6 @@ package dataplane
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
-	"sync/atomic"
-	"time"
 
 	"weir/conntrack"
 	"weir/dataplane/forward"
@@ -23,58 +20,6 @@ import (
 	"weir/dataplane/reason"
 	"weir/lb"
 )
-
-// Shared is what all workers of a director have in common.
-type Shared struct {
-	table atomic.Pointer[Table]
-	conns *conntrack.Table
-	clock func() uint32
-
-	// refuseEvery is drop_packet's rate: one new connection in so many is refused; 0: none. Set by control.
-	refuseEvery atomic.Uint32
-	refuseCount atomic.Uint32 // counts new connections while there is a rate
-
-	mtus      pathMTUs
-	datagrams datagrams
-
-	meters  metered
-	turning turning
-}
-
-// NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per
-// batch. Nil stands for MonotonicClock().
-func NewShared(conns *conntrack.Table, clock func() uint32) *Shared {
-	if clock == nil {
-		clock = MonotonicClock()
-	}
-	s := &Shared{conns: conns, clock: clock}
-	s.datagrams.seed = rand.Uint64()
-	s.table.Store(NewTable())
-	return s
-}
-
-// MonotonicClock returns a clock that starts now, at second 1, and that setting the host's time does not move.
-func MonotonicClock() func() uint32 {
-	start := time.Now()
-	return func() uint32 { return uint32(time.Since(start)/time.Second) + 1 }
-}
-
-// Publish makes t what workers read from their next batch on.
-func (s *Shared) Publish(t *Table) { s.table.Store(t) }
-
-// Table returns what was published last.
-func (s *Shared) Table() *Table { return s.table.Load() }
-
-// RefuseEvery makes workers refuse one new connection in n (IPVS's drop_packet); 0: none.
-func (s *Shared) RefuseEvery(n uint32) { s.refuseEvery.Store(n) }
-
-func (s *Shared) refusesOne() bool {
-	n := s.refuseEvery.Load()
-	return n != 0 && s.refuseCount.Add(1)%n == 0
-}
-
-// Now reads the workers' clock.
-func (s *Shared) Now() uint32 { return s.clock() }
 
 // IfaceQueue is a queue and the interface it is of.
 type IfaceQueue struct {
@@ -460,6 +405,9 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 		}
 		message, mtu = forward.FragNeeded, w.hop.MaxLen(p)
 	default:
+		return false
+	}
+	if !p.Is6() && packet.Checksum(p.IP()[:p.IP().HeaderLen()]) != 0 { // RFC 1812 section 5.2.2: it may have come from anybody
 		return false
 	}
 	if !w.mayAnswer() {
