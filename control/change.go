@@ -26,7 +26,9 @@ func (c *change) publish() error {
 	c.shared.Publish(c.edit.Table())
 	var errs []error
 	for _, f := range c.after {
-		errs = append(errs, f())
+		if err := f(); err != nil {
+			errs = append(errs, fmt.Errorf("%w: %w", ErrSteer, err))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -27,14 +27,15 @@ func (d *director) assignAddresses(context.Context) error {
 	}
 	var err error
 	first, last := d.ifaces[0].Name, d.ifaces[len(d.ifaces)-1].Name
-	if d.addresses.virtual, err = addresses.Assign(first, serviceAddresses(d.rules)); err != nil {
-		return fmt.Errorf("--assign-addresses: %w", err)
-	}
-	d.deferred(d.addresses.virtual.Close)
+	// Local addresses first: servers must be able to answer before clients ask.
 	if d.addresses.local, err = addresses.Assign(last, locals); err != nil {
 		return fmt.Errorf("--assign-addresses: %w", err)
 	}
 	d.deferred(d.addresses.local.Close)
+	if d.addresses.virtual, err = addresses.Assign(first, serviceAddresses(d.rules)); err != nil {
+		return fmt.Errorf("--assign-addresses: %w", err)
+	}
+	d.deferred(d.addresses.virtual.Close)
 	return nil
 }
 

@@ -51,7 +51,9 @@ type director struct {
 	admin       *admin.Director // has the rules in force
 	saver       *admin.Saver    // nil: none
 	load        sampler
+	watch       watch // owned by serve
 
+	failed chan error         // has what weir cannot go on after
 	cancel context.CancelFunc // ends the goroutines
 	wg     sync.WaitGroup     // the goroutines
 	undo   []func() error     // what close does, last first
@@ -59,11 +61,13 @@ type director struct {
 
 // start brings up a director, or nothing: with an error all that was done is undone.
 func start(c *config, log *slog.Logger) (*director, error) {
-	d := &director{config: c, log: log, rules: c.initial, started: time.Now()}
+	d := &director{config: c, log: log, rules: c.initial, started: time.Now(), failed: make(chan error, 1)}
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, step := range []func(context.Context) error{
-		d.findInterfaces, d.openControl, d.checkRules, d.listen, d.openQueues, d.attach, d.assignAddresses, d.applyRules, d.startWorkers, d.redirect, d.startAdmin,
+		d.findInterfaces, d.openControl, d.checkRules, d.listen, d.openQueues, d.attach, d.applyRules, d.startWorkers, d.redirect,
+		// Only now, when packets find a worker: who hears of an address uses it at once.
+		d.assignAddresses, d.startAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -130,7 +134,7 @@ func (d *director) openQueues(context.Context) error {
 	d.queues = make([][]*afxdp.Queue, len(d.ifaces))
 	for i, f := range d.ifaces {
 		options.FrameSize = f.frameSize
-		for n := range min(f.RxQueues, f.TxQueues) {
+		for n := range f.RxQueues {
 			q, err := afxdp.Open(f.Index, n, options)
 			if err != nil {
 				return fmt.Errorf("--interface %q: %w", f.Name, err)
@@ -144,17 +148,22 @@ func (d *director) openQueues(context.Context) error {
 
 // applyRules gives the workers-to-be their first table, and steer its keys.
 func (d *director) applyRules(ctx context.Context) error {
-	if err := d.steer.SetOwn(d.watcher.OwnAddresses()); err != nil {
+	if err := d.setOwn(d.watcher.OwnAddresses()); err != nil {
 		return err
 	}
 	d.store.SetIfaces(d.workerIfaces())
+	d.deferred(func() error { // before what they use is closed
+		d.cancel()
+		d.wg.Wait()
+		return nil
+	})
 	d.wg.Go(func() {
 		if err := d.watcher.Run(ctx); err != nil && ctx.Err() == nil {
-			d.log.Error("routes and neighbours are no longer followed", "error", err)
+			d.fail(fmt.Errorf("routes and neighbours can no longer be followed: %w", err))
 		}
 	})
 	d.wg.Go(func() {
-		d.reach.Follow(ctx, d.store, d.steer.SetOwn, func(err error) { d.log.Error("own addresses", "error", err) })
+		d.reach.Follow(ctx, d.store, d.setOwn, func(err error) { d.log.Error("own addresses", "error", err) })
 	})
 	d.awaitServers(serverAddresses(d.rules), startPatience)
 	if err := d.store.Apply(d.rules.Services()); err != nil {
@@ -162,6 +171,20 @@ func (d *director) applyRules(ctx context.Context) error {
 	}
 	d.setTimeouts(d.rules)
 	return nil
+}
+
+// fail ends the director: a supervisor starts it anew, which helps more than going on half blind.
+func (d *director) fail(err error) {
+	select {
+	case d.failed <- err:
+	default: // the first reason is the one to know
+	}
+}
+
+// setOwn tells steer and the workers which addresses are the host's own.
+func (d *director) setOwn(addrs []lb.Addr) error {
+	d.store.SetOwn(addrs)
+	return d.steer.SetOwn(addrs)
 }
 
 // How long weir waits for its servers' MAC addresses before it serves without those still missing: at the start, and when
@@ -213,6 +236,19 @@ func (d *director) startWorkers(ctx context.Context) error {
 	d.deferred(d.host.Close)
 	// A worker keeps a thread, and while it spins, a scheduler slot of Go's; control and its timers need theirs too.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), n+2))
+	// Workers end before the queues they use.
+	d.deferred(func() error {
+		d.cancel()
+		for _, p := range d.pollers {
+			p.Wake()
+		}
+		d.wg.Wait()
+		var errs []error
+		for _, p := range d.pollers {
+			errs = append(errs, p.Close())
+		}
+		return errors.Join(errs...)
+	})
 	for w := range n {
 		var mine []dataplane.IfaceQueue
 		var sockets []*afxdp.Queue
@@ -235,19 +271,6 @@ func (d *director) startWorkers(ctx context.Context) error {
 			work(ctx, worker, poller)
 		})
 	}
-	// Workers end before the queues they use.
-	d.deferred(func() error {
-		d.cancel()
-		for _, p := range d.pollers {
-			p.Wake()
-		}
-		d.wg.Wait()
-		var errs []error
-		for _, p := range d.pollers {
-			errs = append(errs, p.Close())
-		}
-		return errors.Join(errs...)
-	})
 	return nil
 }
 
@@ -272,6 +295,7 @@ func work(ctx context.Context, w *dataplane.Worker, p *afxdp.Poller) {
 			p.Wait(napTime)
 		}
 	}
+	p.Wait(0) // hands over what was sent last
 }
 
 // attach puts steer on the interfaces. Without sockets, it lets everything pass.
@@ -318,8 +342,11 @@ func (d *director) serve(stop context.Context, reload <-chan os.Signal) error {
 		select {
 		case <-stop.Done():
 			return nil
+		case err := <-d.failed:
+			return err
 		case <-tick.C:
 			d.followInterfaces()
+			d.watchQueues()
 			if err := d.store.Reap(); err != nil {
 				d.log.Error("removed servers", "error", err)
 			}

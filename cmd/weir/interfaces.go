@@ -75,6 +75,8 @@ func usable(f paths.Interface) error {
 		return errors.New("not an Ethernet interface")
 	case f.Kind == "bond" || f.Kind == "bridge":
 		return fmt.Errorf("a %s has no queues of its own: name its members", f.Kind)
+	case f.RxQueues > f.TxQueues:
+		return fmt.Errorf("has %d receive queues and %d to transmit: weir needs one to transmit for each: ethtool -L %s rx %[2]d", f.RxQueues, f.TxQueues, f.Name)
 	case !f.Up:
 		return fmt.Errorf("is down: ip link set %s up", f.Name)
 	case f.MTU > maxMTU:
@@ -100,7 +102,8 @@ func (d *director) followInterfaces() {
 		f := &d.ifaces[i]
 		now, err := net.InterfaceByIndex(f.Index)
 		if err != nil || len(now.HardwareAddr) != len(f.MAC) {
-			continue // gone: its queues report it
+			d.fail(fmt.Errorf("interface %s is gone", f.Name))
+			return
 		}
 		if mac := [6]byte(now.HardwareAddr); mac != f.MAC {
 			if err := d.attachments[i].AcceptMAC(mac[:]); err != nil {

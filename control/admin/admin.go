@@ -100,6 +100,7 @@ func (d *Director) settle(ctx context.Context) error {
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d, rules: d.rules}
+	d.await(newServers(commands))
 	for i, c := range commands {
 		err := e.check(c)
 		if err == nil {
@@ -140,6 +141,7 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 	if done.Refused != nil {
 		return done, nil
 	}
+	d.await(newServers(commands))
 	for _, c := range commands {
 		if err := e.addAddress(c); err != nil {
 			return done, errors.Join(err, d.remove(slices.Collect(maps.Keys(e.added))))
@@ -172,18 +174,32 @@ func (d *Director) replace(rules *ipvsadm.Rules) (done bool, err error) {
 			uses[s.Key.Addr]++
 		}
 	}
-	if err := d.add(difference(uses, d.uses)); err != nil {
-		return false, err
-	}
+	// Servers first, addresses next, services last: a client that finds the address finds its service.
 	d.await(difference(servers(services), servers(d.rules.Services())))
-	if err := d.Store.Apply(services); err != nil {
-		return false, err
+	fresh := difference(uses, d.uses)
+	if err := d.add(fresh); err != nil {
+		return false, errors.Join(err, d.remove(fresh))
+	}
+	late := d.Store.Apply(services)
+	if late != nil && !errors.Is(late, control.ErrSteer) {
+		return false, errors.Join(late, d.remove(fresh))
 	}
 	gone := difference(d.uses, uses)
 	d.rules, d.uses = rules, uses
 	d.setTimeouts()
 	d.changed()
-	return true, d.remove(gone)
+	return true, errors.Join(late, d.remove(gone))
+}
+
+// newServers returns the addresses of the servers that commands add, each once.
+func newServers(commands []ipvsadm.Command) []lb.Addr {
+	seen := map[lb.Addr]bool{}
+	for _, c := range commands {
+		if c.Op == ipvsadm.OpAddServer {
+			seen[c.Server.Addr] = true
+		}
+	}
+	return slices.Collect(maps.Keys(seen))
 }
 
 // servers counts the services that have each server.

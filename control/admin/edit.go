@@ -19,7 +19,6 @@ type edit struct {
 	removed  map[lb.ServiceKey]bool // taken out, if only to be added again
 	added    map[lb.Addr]bool       // addresses that were put on the host for this edit
 	touches  []ipvsadm.Command      // edits of a server that give it the values it has
-	servers  map[lb.Addr]bool       // of -a
 	zero     []lb.ServiceKey
 	zeroAll  bool
 	timeouts bool
@@ -110,12 +109,6 @@ func (e *edit) apply(c ipvsadm.Command) error {
 	case ipvsadm.OpDeleteService:
 		e.touch(key)
 		e.takeOut(key)
-	case ipvsadm.OpAddServer:
-		if e.servers == nil {
-			e.servers = map[lb.Addr]bool{}
-		}
-		e.servers[c.Server.Addr] = true
-		e.touch(key)
 	default:
 		e.touch(key)
 	}
@@ -172,7 +165,6 @@ func (e *edit) finish() error {
 		delete(e.uses, a)
 	}
 	var late error
-	e.await(slices.Collect(maps.Keys(e.servers)))
 	if len(removed)+len(set) > 0 {
 		late = e.Store.Edit(removed, set)
 	}
