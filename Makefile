@@ -10,10 +10,10 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test check generate bench fuzz install deps fuzz-short clean
+.PHONY: help build demo test check generate bench bench-check fuzz install deps fuzz-short clean
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/weir and bin/weirlab
 	@mkdir -p bin
@@ -38,8 +38,11 @@ generate: ## compile the BPF programs again (clang)
 	@scripts/deps.sh clang llvm libbpf-dev
 	$(GO) generate ./...
 
-bench: deps build ## the benchmarks; what they print belongs into bench/RESULTS.md
-	@bench/run.sh
+bench: deps build ## the benchmarks (BENCH=--quick: in seconds); what they print belongs into bench/RESULTS.md
+	@bench/run.sh $(BENCH)
+
+bench-check: deps ## compare the in-memory benchmarks with bench/baseline.txt (bench/check.sh --update makes it)
+	@bench/check.sh
 
 fuzz: ## every fuzz target for FUZZTIME (default 5m)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -10,6 +10,13 @@ for a in "$@"; do
 	if [ "$a" = --quick ]; then benchtime=50ms; fi
 done
 
+# The rig's tools, and the peers; a quick run has no TCP and does without the proxies.
+packages=(ethtool nftables util-linux)
+case " $* " in
+*" --quick "*) ;;
+*) packages+=(wrk iperf3 haproxy nginx-light libnginx-mod-stream) ;;
+esac
+scripts/deps.sh "${packages[@]}"
 $GO build -trimpath -o bin/ ./bench/bare
 echo "In memory: go test ./bench -bench . -benchtime $benchtime" >&2
 $GO test ./bench -run '^$' -bench . -benchtime "$benchtime" | grep -E '^(cpu|Benchmark)' >&2

@@ -92,7 +92,7 @@ func Trial(ctx context.Context, c Candidate, load Load) (s Sample, err error) {
 
 const (
 	// warmUpRate is slow enough for any candidate to open a connection for each flow without loss.
-	warmUpRate = 300_000
+	warmUpRate = 500_000
 	// settle is how long the load has run when the clock starts.
 	settle = 200 * time.Millisecond
 	// drain is how long packets on their way are waited for.
@@ -115,8 +115,8 @@ func (s *setting) measure(ctx context.Context, run *running) (m Sample, err erro
 	if err != nil {
 		return m, err
 	}
-	if m.Forwarded == 0 {
-		return m, fmt.Errorf("nothing of %d packets reached the servers", m.Offered)
+	if all, err := s.sink.Total(); err != nil || all.Packets == 0 {
+		return m, errors.Join(err, errors.New("not a packet reached the servers"))
 	}
 	if s.Search {
 		if m.NoLoss, err = s.search(ctx, run, m.Mpps()*1e6); err != nil {
