@@ -57,6 +57,19 @@ func FuzzWorker(f *testing.F) {
 		rules = append(rules, serving(netip.AddrPortFrom(vip.Addr(), port), mode, server.String())...)
 		rules = append(rules, serving(netip.AddrPortFrom(vip6.Addr(), port), mode, server6.String())...)
 	}
+	// FULLNAT to the other family, port 86.
+	rules = append(rules, serving(netip.AddrPortFrom(vip.Addr(), 86), "-F", server6.String())...)
+	rules = append(rules, serving(netip.AddrPortFrom(vip6.Addr(), 86), "-F", server.String())...)
+	for _, frame := range []testpkt.Packet{
+		testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 86)).NoChecksum().Options(1, 1, 1, 1), testpkt.TCP(cip, netip.AddrPortFrom(vip.Addr(), 86), testpkt.SYN),
+		testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 86)).Extension(60), testpkt.TCP(cip6, netip.AddrPortFrom(vip6.Addr(), 86), testpkt.SYN),
+		testpkt.ICMPError(cip.Addr(), vip.Addr(), 3, 4, 1400, testpkt.UDP(netip.AddrPortFrom(vip.Addr(), 86), cip)),
+		testpkt.ICMPError(cip6.Addr(), vip6.Addr(), 2, 0, 1400, testpkt.UDP(netip.AddrPortFrom(vip6.Addr(), 86), cip6)),
+	} {
+		f.Add(false, frame.Bytes())
+	}
+	f.Add(true, testpkt.UDP(server, netip.MustParseAddrPort("10.0.0.100:1025")).NoChecksum().Bytes())
+	f.Add(true, testpkt.ICMPError(server6.Addr(), lip6.Netip(), 1, 4, 0, testpkt.UDP(netip.AddrPortFrom(lip6.Netip(), 1025), server6)).Bytes())
 	list := services(f, rules...)
 	f.Fuzz(func(t *testing.T, fromServer bool, frame []byte) {
 		if len(frame) == 0 || len(frame) > 1700 {
@@ -76,6 +89,8 @@ func FuzzWorker(f *testing.F) {
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 83)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 81)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 82)))
+		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 86)))
+		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 86)))
 		for range 2 {
 			d.queues[0][iface].Inject(frame)
 			d.workers[0].Turn()
@@ -91,7 +106,7 @@ func FuzzWorker(f *testing.F) {
 		for _, s := range c.Stops() {
 			stopped += s.Count
 		}
-		if c.Received != 7 || c.ToServer+c.ToClient+stopped != 7 {
+		if c.Received != 9 || c.ToServer+c.ToClient+stopped != 9 {
 			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
 		}
 	})

@@ -110,6 +110,70 @@ func TestFULLNATServesAcrossFamilies(t *testing.T) {
 	}
 }
 
+func TestErrorsCrossFamilies(t *testing.T) {
+	type says struct {
+		typ, code uint8
+		rest      uint32
+	}
+	six := map[says]says{ // what an IPv6 client reads of an error of IPv4
+		{3, 1, 0}: {1, 3, 0}, {3, 0, 0}: {1, 3, 0}, {3, 3, 0}: {1, 4, 0}, {3, 4, 1400}: {2, 0, 1420}, {3, 4, 600}: {2, 0, 1280}, {11, 0, 0}: {3, 0, 0}, {12, 0, 0}: {},
+	}
+	four := map[says]says{
+		{1, 0, 0}: {3, 1, 0}, {1, 4, 0}: {3, 3, 0}, {2, 0, 1400}: {3, 4, 1380}, {3, 0, 0}: {11, 0, 0}, {4, 1, 40}: {},
+	}
+	for _, c := range []struct {
+		client, virtual, rip             netip.AddrPort
+		ofServers, ofClients             map[says]says // errors from the servers' side and from the clients'
+		serverRouter, clientRouter, name string
+	}{
+		{cip6, vip6, netip.MustParseAddrPort("10.0.0.2:8080"), six, four, "203.0.113.99", "2001:db8:99::9", "IPv6 to IPv4"},
+		{cip, vip, netip.MustParseAddrPort("[2001:db8:20::2]:8080"), four, six, "2001:db8:99::9", "203.0.113.99", "IPv4 to IPv6"},
+	} {
+		for _, proto := range []string{"TCP", "UDP"} {
+			build := func(src, dst netip.AddrPort) testpkt.Packet {
+				if proto == "TCP" {
+					return testpkt.TCP(src, dst, testpkt.SYN)
+				}
+				return testpkt.UDP(src, dst).Text("four")
+			}
+			d := newDirector6(t, 2, serving(c.virtual, "-F", c.rip.String())...)
+			asked := d.client(build(c.client, c.virtual))
+			answered := d.server(1, build(asked.Dst, asked.Src))
+			want := func(got []*testpkt.View, said, says says, sender, receiver netip.AddrPort) {
+				t.Helper()
+				if says.typ == 0 {
+					if len(got) != 0 {
+						t.Errorf("%s, %s, %v: %+v left", c.name, proto, said, got[0])
+					}
+					return
+				}
+				if len(got) != 1 {
+					t.Fatalf("%s, %s, %v: %d packets left; %v", c.name, proto, said, len(got), stops(d))
+				}
+				v := got[0]
+				q := quoted(t, &v.IP)
+				if v.ICMPType != says.typ || v.ICMPCode != says.code || v.ICMPRest != says.rest || v.Dst.Addr() != sender.Addr() || v.Src.Addr() != receiver.Addr() ||
+					q.Src != sender || q.Dst != receiver {
+					t.Errorf("%s, %s, %v: %s -> %s %d/%d %d about %s -> %s, want %v to %s about what it sent to %s", c.name, proto, said,
+						v.Src, v.Dst, v.ICMPType, v.ICMPCode, v.ICMPRest, q.Src, q.Dst, says, sender, receiver)
+				}
+			}
+			for said, says := range c.ofServers {
+				router := netip.MustParseAddr(c.serverRouter)
+				out := d.send(1, 1, about(router, asked.Src.Addr(), said.typ, said.code, said.rest, asked.Frame[14:], 0))
+				want(out.toClients, said, says, c.client, c.virtual)
+				// The least that a router must quote of TCP has no checksum in it.
+				d.send(1, 1, about(router, asked.Src.Addr(), said.typ, said.code, said.rest, asked.Frame[14:], len(asked.Header)+8))
+			}
+			for said, says := range c.ofClients {
+				router := netip.MustParseAddr(c.clientRouter)
+				out := d.send(0, 0, about(router, c.virtual.Addr(), said.typ, said.code, said.rest, answered.Frame[14:], 0))
+				want(out.toServers, said, says, asked.Dst, asked.Src)
+			}
+		}
+	}
+}
+
 func TestATunnelCarriesEitherFamilyOverEither(t *testing.T) {
 	for _, in := range []struct{ client, virtual netip.AddrPort }{{cip, vip}, {cip6, vip6}} {
 		for rip, source := range map[string]lb.Addr{"10.0.0.2": serverSide.Addr, "[2001:db8:20::2]": serverSide.Addr6} {

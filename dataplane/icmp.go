@@ -19,11 +19,17 @@ func (w *Worker) icmpError(t *Table, in *IfaceQueue, p *packet.Packet) (int, rea
 	if t.services.count == 0 || !p.Quote(q) || q.Flow.Src != p.Flow.Dst {
 		return 0, reason.ICMPError
 	}
+	if martian(p.Flow.Src) {
+		return 0, reason.Martian
+	}
 	if out, why := w.tunnelError(t, p, q); why != reason.ICMPError {
 		return out, why
 	}
 	flow, c := q.Flow.Reverse(), &w.conn
-	_, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
+	ref, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
+	if dir != conntrack.None && c.Mode == lb.FULLNAT && w.shared.conns.Load(ref, c) && c.Client.Is4() != c.Server.Is4() {
+		return w.errorAcross(t, p, q, c, dir)
+	}
 	switch dir {
 	case conntrack.Forward:
 		s := t.Server(c.ServerID)

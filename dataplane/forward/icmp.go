@@ -93,3 +93,22 @@ func singleHost(a lb.Addr) bool {
 	first := a.V4() >> 24
 	return first != 0 && first != 127 && first < 224
 }
+
+// Counterpart returns which error says in the other IP version what p, an ICMP error, says in its own (RFC 7915 sections 4.2 and 5.2). False:
+// none does; a parameter is wrong only in the header that it is in.
+func Counterpart(p *packet.Packet) (ICMP, bool) {
+	l4 := p.L4Bytes()
+	typ, code := l4[0], l4[1]
+	for _, m := range [...]ICMP{PortUnreachable, FragNeeded, TimeExceeded, HostUnreachable} {
+		said := messages[m]
+		t, c := said.type4, said.code4
+		if p.Is6() {
+			t, c = said.type6, said.code6
+		}
+		// Why a host is unreachable, or where time ran out, has codes of its own in each version.
+		if typ == t && (code == c || m == TimeExceeded || m == HostUnreachable) {
+			return m, true
+		}
+	}
+	return 0, false
+}

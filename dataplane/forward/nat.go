@@ -29,7 +29,7 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	return reason.None
 }
 
-// cross is FULLNAT between two IP versions (RFC 7915). Fragments and ICMP errors do not cross.
+// cross is FULLNAT between two IP versions (RFC 7915), for whole packets only; ICMP errors are the worker's matter (errorAcross).
 func cross(p *packet.Packet, h *Hop) reason.Reason {
 	if !p.CanCross() {
 		return reason.CannotCross

@@ -28,7 +28,8 @@ func (p *Packet) CanCross() bool {
 	return why == reason.None
 }
 
-// TranslateAcross makes an IPv4 packet of an IPv6 one or the other way round (RFC 7915 sections 4.1 and 5.1), with both addresses
+// TranslateAcross makes an IPv4 packet of an IPv6 one or the other way round (RFC 7915 sections 4.1 and 5.1), whole or as an ICMP error
+// quotes it, with both addresses
 // as to says, which are of the other family, and the ports that it has. TOS and TTL are kept; IPv4 options, IPv6 extension headers and the flow label are not. The
 // checksum of layer 4 is brought along by the difference; a UDP checksum that IPv4 spared is computed, since IPv6 needs it. The Ethernet
 // header moves with the IP header's front. id is the identification of an IPv4 packet that may be fragmented.
@@ -41,22 +42,28 @@ func (p *Packet) TranslateAcross(to *Endpoints, id uint16) {
 	binary.BigEndian.PutUint32(l4[0:4], ports)
 	proto := uint8(p.Flow.Proto)
 	ether := p.L3 - p.Off
+	length := p.l4Len()
 	if p.Is6() {
 		ip := p.IP6()
 		tos, ttl := ip.TrafficClass(), ip.HopLimit()
 		p.moveEthernet(p.L4-IPv4MinLen-ether, ether, EtherIPv4)
 		PutIPv4(p.Buf[p.L3:], IPv4Fields{
-			TOS: tos, TTL: ttl, Protocol: proto, TotalLen: uint16(p.Len()), ID: id, DF: p.Len() > maxWithoutDF, Src: to.Src.V4(), Dst: to.Dst.V4(),
+			TOS: tos, TTL: ttl, Protocol: proto, TotalLen: uint16(IPv4MinLen + length), ID: id, DF: IPv4MinLen+length > maxWithoutDF,
+			Src: to.Src.V4(), Dst: to.Dst.V4(),
 		})
 	} else {
 		ip := p.IP()
 		tos, ttl := ip.TOS(), ip.TTL()
 		p.moveEthernet(p.L4-IPv6Len-ether, ether, EtherIPv6)
-		PutIPv6(p.Buf[p.L3:], IPv6Fields{TrafficClass: tos, HopLimit: ttl, NextHeader: proto, PayloadLen: uint16(len(l4)), Src: to.Src, Dst: to.Dst})
+		PutIPv6(p.Buf[p.L3:], IPv6Fields{TrafficClass: tos, HopLimit: ttl, NextHeader: proto, PayloadLen: uint16(length), Src: to.Src, Dst: to.Dst})
 	}
 	at := tcpChecksum
 	if p.Flow.Proto == lb.UDP {
 		at = udpChecksum
+	}
+	p.Flow.Src, p.Flow.Dst = to.Src, to.Dst
+	if len(l4) < at+2 {
+		return // what an ICMP error quotes of TCP need not have it
 	}
 	field := l4[at : at+2]
 	c := binary.BigEndian.Uint16(field)
@@ -65,11 +72,18 @@ func (p *Packet) TranslateAcross(to *Endpoints, id uint16) {
 		c = ^fold(uint32(^c) + delta)
 	case c != 0:
 		c = nonZero(^fold(uint32(^c) + delta))
-	case !to.Src.Is4():
+	case !to.Src.Is4() && len(l4) >= int(binary.BigEndian.Uint16(l4[4:6])):
 		c = nonZero(Pseudo(to.Src, to.Dst, proto, l4[:binary.BigEndian.Uint16(l4[4:6])]))
 	}
 	binary.BigEndian.PutUint16(field, c)
-	p.Flow.Src, p.Flow.Dst = to.Src, to.Dst
+}
+
+// l4Len returns how many bytes the IP header says that layer 4 has; a quoted packet may have fewer.
+func (p *Packet) l4Len() int {
+	if p.Is6() {
+		return p.IP6().PayloadLen() - (p.L4 - p.L3 - IPv6Len)
+	}
+	return p.IP().TotalLen() - (p.L4 - p.L3)
 }
 
 // moveEthernet moves the Ethernet header to off, gives it another EtherType and lets the IP header begin behind it.

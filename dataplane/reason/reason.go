@@ -10,7 +10,7 @@ const (
 
 	// Malformed: what the bytes themselves forbid.
 	Truncated   // ends inside a header
-	BadIPHeader // version, header length or total length impossible (RFC 791)
+	BadIPHeader // version, header length or total length impossible (RFC 791); of a first packet also the checksum
 	BadL4Header // TCP data offset or UDP length impossible (RFC 9293, RFC 768)
 
 	// Not weir's: goes on to the kernel.
@@ -21,8 +21,11 @@ const (
 	NoService    // no connection and no service
 	NoConnection // no connection and not the start of one
 	LocalServer  // its server is the director itself
+	NotUnicast   // to a broadcast or multicast address, of Ethernet or IP
+	SourceRoute  // its IPv4 options say which way it is to go on, or make no sense
 
 	// Refused or lost.
+	Martian           // would open a connection from an address that no client can have: loopback, multicast, the host's own, ...
 	StrayAnswer       // a NAT server's packet of no connection, with nat_icmp_send: answered with ICMP port unreachable
 	DropPacket        // a new connection refused by drop_packet
 	NoServer          // the scheduler has no server for it: all at weight 0 or overloaded
@@ -30,7 +33,7 @@ const (
 	ServerUnreachable // no route, or the neighbour does not answer
 	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
 	TooBig            // does not fit the path's MTU
-	CannotCross       // a fragment or an ICMP error on a connection between IPv4 and IPv6
+	CannotCross       // a fragment, or an ICMP error that the other version does not have, on a connection between IPv4 and IPv6
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one
@@ -59,6 +62,9 @@ var names = [Count]string{
 	NoService:         "no-service",
 	NoConnection:      "no-connection",
 	LocalServer:       "local-server",
+	NotUnicast:        "not-unicast",
+	SourceRoute:       "source-route",
+	Martian:           "martian",
 	StrayAnswer:       "stray-answer",
 	DropPacket:        "drop-packet",
 	NoServer:          "no-server",
@@ -88,4 +94,4 @@ func (r Reason) String() string {
 }
 
 // ToHost reports whether a packet with this reason is given back to the kernel rather than dropped.
-func (r Reason) ToHost() bool { return r >= NotIP && r <= LocalServer }
+func (r Reason) ToHost() bool { return r >= NotIP && r <= SourceRoute }
