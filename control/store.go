@@ -235,6 +235,15 @@ func (s *Store) PathChanged(addrs ...lb.Addr) {
 	s.shared.Publish(c.edit.Table())
 }
 
+// SetOwn tells workers which addresses are the host's own.
+func (s *Store) SetOwn(addrs []lb.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.begin()
+	c.edit.SetOwn(addrs)
+	s.shared.Publish(c.edit.Table())
+}
+
 // SetIfaces tells workers what became of the director's interfaces (MAC address, MTU). Same interfaces, same order.
 func (s *Store) SetIfaces(ifaces []dataplane.Iface) {
 	s.mu.Lock()

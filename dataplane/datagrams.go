@@ -130,8 +130,8 @@ func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface in
 	}
 	if out.why = reason.FragmentTableFull; g.holds < maxHeld {
 		if h := s.frame(d, g, out); h != nil {
-			if len(h.buf) < len(frame.Buf) {
-				h.buf = make([]byte, len(frame.Buf))
+			if need := Headroom + frame.End - frame.Off; len(h.buf) < need {
+				h.buf = make([]byte, max(need, len(frame.Buf)))
 			}
 			h.off, h.iface = Headroom, iface
 			h.end = h.off + copy(h.buf[h.off:], frame.Packet())

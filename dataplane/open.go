@@ -16,6 +16,9 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	if s == nil {
 		return 0, w.foreign(t, p)
 	}
+	if why := odd(t, p); why != reason.None {
+		return 0, why
+	}
 	if p.Flow.Proto == lb.TCP && !conntrack.OpensTCP(p.TCPFlags, t.sysctls.SloppyTCP) {
 		return 0, reason.NoConnection
 	}

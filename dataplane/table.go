@@ -17,6 +17,8 @@ type Table struct {
 	sysctls  lb.Sysctls
 	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
 
+	own map[lb.Addr]bool // the host's own addresses
+
 	tunnelSources [2]lb.Prefix // IPv4's and IPv6's: where outer sources are taken from; zero: the path's own is used
 }
 

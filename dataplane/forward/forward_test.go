@@ -3,7 +3,6 @@ package forward_test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 
@@ -173,9 +172,7 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestNoAnswerGoesToManyHosts(t *testing.T) {
-	broadcast := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	for name, in := range map[string]testpkt.Packet{
-		"a broadcast frame":    testpkt.UDP(client, virtual).To(broadcast),
 		"a multicast source":   testpkt.UDP(netip.MustParseAddrPort("224.0.0.1:1"), virtual),
 		"a broadcast source":   testpkt.UDP(netip.MustParseAddrPort("255.255.255.255:1"), virtual),
 		"no source":            testpkt.UDP(netip.MustParseAddrPort("0.0.0.0:1"), virtual),

@@ -84,13 +84,17 @@ func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
 		l3 += VLANLen
 	}
 	p.L3 = off + l3
+	if etherType != EtherIPv4 && etherType != EtherIPv6 {
+		return reason.NotIP
+	}
+	// IPVS leaves what Ethernet brings to many to the kernel (net/netfilter/ipvs/ip_vs_core.c, ip_vs_in_hook: pkt_type), and so does steer.
+	if b[0]&1 != 0 {
+		return reason.NotUnicast
+	}
 	if etherType == EtherIPv4 {
 		return p.parseIPv4(b[l3:])
 	}
-	if etherType == EtherIPv6 {
-		return p.parseIPv6(b[l3:])
-	}
-	return reason.NotIP
+	return p.parseIPv6(b[l3:])
 }
 
 func (p *Packet) parseIPv4(b []byte) reason.Reason {

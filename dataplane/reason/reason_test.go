@@ -20,12 +20,12 @@ func TestEveryReasonHasItsOwnName(t *testing.T) {
 }
 
 func TestMalformedPacketsAreNotTheHostPaths(t *testing.T) {
-	for _, r := range []Reason{None, Truncated, BadIPHeader, BadL4Header, NoServer, TableFull, HostRefused} {
+	for _, r := range []Reason{None, Truncated, BadIPHeader, BadL4Header, Martian, NoServer, TableFull, HostRefused} {
 		if r.ToHost() {
 			t.Errorf("%s goes to the kernel", r)
 		}
 	}
-	for _, r := range []Reason{NotIP, NotL4, Fragment, NoService, NoConnection, LocalServer} {
+	for _, r := range []Reason{NotIP, NotL4, Fragment, NoService, NoConnection, LocalServer, NotUnicast, SourceRoute} {
 		if !r.ToHost() {
 			t.Errorf("%s does not go to the kernel", r)
 		}
