@@ -28,6 +28,10 @@ type traffic struct {
 // stampOneIn is how many packets there are to one that carries the time: reading it costs some 30 ns, at the sink on the director's CPU.
 const stampOneIn = 8
 
+// sharedBatch is how many packets arrive at once where the generator has only the time that nobody else wants: a NIC that coalesces its
+// interrupts brings about as many. With 64, being woken costs a director in user space a sixth of its rate (weir, DR: 0.82 to 0.97 Mpps).
+const sharedBatch = 192
+
 // source is a generator that sends, in a goroutine of its own.
 type source struct {
 	generator *bpf.Generator
@@ -49,6 +53,7 @@ func (s *setting) send(ctx context.Context, t traffic) (*source, error) {
 				return err
 			}
 			if s.Layout == OneCPU {
+				src.generator.Batch = sharedBatch
 				if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
 					return fmt.Errorf("SCHED_IDLE: %w", err)
 				}
