@@ -49,7 +49,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 5m)
 
 install: build ## install the commands below PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/sbin
-	install -m 0755 bin/weir bin/weirlab $(DESTDIR)$(PREFIX)/sbin/
+	install -m 0755 bin/weir bin/weiradm bin/weirlab $(DESTDIR)$(PREFIX)/sbin/
 
 # Not listed by help: pieces of the above.
 fuzz-short:

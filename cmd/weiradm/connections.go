@@ -30,10 +30,10 @@ With --json each connection is a line of its own.
 			texts, names = append(texts, fs.String(e.name, "", e.about)), append(names, e.name)
 			ends[e.name] = e.end
 		}
-		fs.StringVar(&f.Protocol, "protocol", "", "only tcp, or udp")
+		fs.StringVar(&f.Protocol, "protocol", "", "only this `PROTOCOL`: tcp, udp")
 		fs.StringVar(&f.State, "state", "", "only those in this `STATE`, as established")
-		fs.StringVar(&f.Mode, "mode", "", "only dr, nat, fullnat, tun or local")
-		fs.StringVar(&f.Templates, "templates", "", "persistence templates: only, or no")
+		fs.StringVar(&f.Mode, "mode", "", "only this `MODE`: dr, nat, fullnat, tun, local")
+		fs.StringVar(&f.Templates, "templates", "", "persistence templates, `WHICH`: only, no; otherwise too")
 		limit := fs.Int("limit", 0, "show `N` at most; 0: all")
 		count := fs.BoolP("count", "c", false, "print only how many there are")
 		asJSON := jsonFlag(fs)

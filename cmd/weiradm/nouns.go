@@ -45,7 +45,7 @@ func (p *program) noun(name string, args []string) int {
 	}
 	n := all[i]
 	fs, run, help := n.flagSet()
-	err := fs.Parse(args)
+	err := fs.Parse(slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "->" })) // people write flows so
 	switch {
 	case err != nil:
 		err = errUsage{err}

@@ -35,6 +35,8 @@ type rig struct {
 	queues [2]*memqueue.Queue
 	paths  *paths
 	now    uint32
+
+	addresses map[lb.Addr]bool // of services, on the host
 }
 
 func newRig(t testing.TB) *rig {
@@ -44,7 +46,7 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(conns.Close)
-	r := &rig{t: t, conns: conns, socket: filepath.Join(t.TempDir(), "weir.sock"), paths: &paths{}, now: 1}
+	r := &rig{t: t, conns: conns, socket: filepath.Join(t.TempDir(), "weir.sock"), paths: &paths{strange: lb.MustParseAddr("203.0.113.66")}, now: 1, addresses: map[lb.Addr]bool{}}
 	locals := []lb.Addr{lb.MustParseAddr("10.20.0.200")}
 	if err := conns.SetLocals(locals); err != nil {
 		t.Fatal(err)
@@ -70,7 +72,25 @@ func newRig(t testing.TB) *rig {
 	})
 	r.queues = [2]*memqueue.Queue{memqueue.New(512), memqueue.New(512)}
 	r.worker = dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: r.queues[0]}, {Iface: 1, Queue: r.queues[1]}}, nil)
-	r.admin = admin.New(admin.Options{Store: r.store, Shared: shared, Conns: conns, Rules: new(ipvsadm.Rules)})
+	r.admin = admin.New(admin.Options{Store: r.store, Shared: shared, Conns: conns, Rules: new(ipvsadm.Rules),
+		AddAddresses: func(list ...lb.Addr) error {
+			for _, a := range list {
+				if r.addresses[a] {
+					t.Errorf("%s was put on the host twice", a)
+				}
+				r.addresses[a] = true
+			}
+			return nil
+		},
+		RemoveAddresses: func(list ...lb.Addr) error {
+			for _, a := range list {
+				if !r.addresses[a] {
+					t.Errorf("%s was taken off the host twice", a)
+				}
+				delete(r.addresses, a)
+			}
+			return nil
+		}})
 	socket, err := api.Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -159,12 +179,13 @@ func (steer) AddTunnel(lb.Addr) error                       { return nil }
 func (steer) RemoveTunnel(lb.Addr) error                    { return nil }
 
 // paths reaches everything through interface 1, but for local, which is the director itself, and lost, which nobody answers for.
-type paths struct{ local, lost lb.Addr }
+// strange is behind an interface that weir was not given.
+type paths struct{ local, lost, strange lb.Addr }
 
 func (p *paths) Watch(lb.Addr)   {}
 func (p *paths) Unwatch(lb.Addr) {}
 func (p *paths) Check(a lb.Addr) error {
-	if a == lb.MustParseAddr("203.0.113.66") {
+	if a == p.strange {
 		return fmt.Errorf("is reached through eth7, which weir was not given: add --interface eth7")
 	}
 	return nil

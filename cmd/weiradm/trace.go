@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -24,7 +23,6 @@ What drop_packet, the packet's TTL or its size would do to it is not foreseen.
 		flags := fs.String("flags", "S", "TCP `FLAGS` of the packet, letters of FSRPAU")
 		asJSON := jsonFlag(fs)
 		return func(p *program, args []string) error {
-			args = slices.DeleteFunc(args, func(a string) bool { return a == "->" })
 			if len(args) != 3 {
 				return usage("want PROTOCOL SOURCE DESTINATION, got %d words", len(args))
 			}

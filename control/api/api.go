@@ -298,7 +298,7 @@ type Host struct {
 
 // Limits of a request. The largest that makes sense is a whole configuration in one atomic Change.
 const (
-	maxBody     = 64 << 20         // bytes of a Change
+	maxBody     = 32 << 20         // bytes of a Change
 	maxCommands = 1 << 20          // in it
 	maxPage     = 10_000           // connections of one answer
 	readTime    = 20 * time.Second // for a whole request

@@ -230,8 +230,8 @@ func TestLargeRequestsAreCutOff(t *testing.T) {
 		t.Errorf("a long line: %.100q", text)
 	}
 	body := bytes.Repeat([]byte(" "), maxBody+1)
-	head := "POST /v1/change HTTP/1.1\r\nHost: weir\r\nConnection: close\r\nContent-Length: 67108865\r\n\r\n"
-	if len(body) != 67108865 {
+	head := "POST /v1/change HTTP/1.1\r\nHost: weir\r\nConnection: close\r\nContent-Length: 33554433\r\n\r\n"
+	if len(body) != 33554433 {
 		t.Fatalf("the body has %d bytes", len(body))
 	}
 	if text := ask(t, path, head+string(body)); !strings.Contains(text, " 413 ") {
