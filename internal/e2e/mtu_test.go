@@ -193,3 +193,58 @@ func wantHopsSeen(t *testing.T, d *director, to netip.AddrPort) {
 		}
 	}
 }
+
+// The same over IPv6, where routers never cut anything: NAT, FULLNAT and the tunnels need the error more than ever.
+func TestIPv6OverANarrowPathCompletes(t *testing.T) {
+	modes := map[lb.Mode]string{lb.DR: "2001:db8::101", lb.NAT: "2001:db8::102", lb.FULLNAT: "2001:db8::103", lb.TUN: "2001:db8::104"}
+	plan := arms["two arms"]
+	for _, vip := range modes {
+		plan.VIPs = append(plan.VIPs, vip)
+	}
+	d := newLab(t, plan)
+	const network = "2001:db8:51::/64"
+	near, far, client := d.Namespace("remote-near"), d.Namespace("remote-far"), d.Namespace("remote")
+	near.Forward()
+	far.Forward()
+	d.Veth(testnet.End{NS: near, Addrs: []string{"2001:db8::240/64"}}, testnet.End{NS: d.FrontPort.NS, Name: "remote", Bridge: "front"})
+	d.Veth(testnet.End{NS: near, Name: "eth1", Addrs: []string{"fd00:99::1/64"}, MTU: narrowMTU},
+		testnet.End{NS: far, Addrs: []string{"fd00:99::2/64"}, MTU: narrowMTU})
+	addrs, from := []string{}, map[lb.Mode]string{}
+	for i, mode := range lab.Modes {
+		from[mode] = fmt.Sprintf("2001:db8:51::%d", 11+i)
+		addrs = append(addrs, from[mode]+"/64")
+	}
+	d.Veth(testnet.End{NS: client, Addrs: addrs}, testnet.End{NS: far, Name: "eth1", Addrs: []string{"2001:db8:51::1/64"}})
+	route(d, near, network, "fd00:99::2")
+	route(d, far, "default", "fd00:99::1")
+	route(d, client, "default", "2001:db8:51::1")
+	d.Director.Route(network, "2001:db8::240")
+	// Servers that answer past the director have only neighbours on that link: the router answers for what is behind it.
+	near.Sysctl("net.ipv6.conf.all.proxy_ndp", "1")
+	for _, mode := range lab.Modes {
+		if out, err := near.Run("ip", "neigh", "add", "proxy", from[mode], "dev", "eth0"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for _, host := range d.Servers {
+		for _, vip := range modes {
+			host.RouteFrom(netip.MustParseAddr(vip), network, host.Direct.Name)
+		}
+	}
+	bulk := serveBulk(t, d, bulkBytes)
+	var all []lab.Service
+	services := map[lb.Mode]lab.Service{}
+	for mode, vip := range modes {
+		s := lab.Service{Proto: lb.TCP, VIP: netip.AddrPortFrom(netip.MustParseAddr(vip), bulkPort), Mode: mode, Weights: []int{1, 1, 1}}
+		services[mode] = s
+		all = append(all, s)
+	}
+	d.start(all)
+	for _, mode := range lab.Modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			for range 3 { // a server each
+				wantExchange(t, client, netip.AddrPortFrom(netip.MustParseAddr(from[mode]), 0).String(), services[mode].VIP, bulk)
+			}
+		})
+	}
+}
