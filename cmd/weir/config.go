@@ -13,10 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"weir/control/admin"
-	"weir/control/api"
 	"weir/ipvsadm"
 	"weir/lb"
 )
@@ -49,21 +46,6 @@ type portRange struct{ low, high uint16 }
 
 func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.low, r.high) }
 
-const usage = `weir is a layer-4 load balancer: it takes the packets of virtual services off the NIC by AF_XDP and brings them to
-real servers as IPVS does (direct routing, NAT, tunnelling) or with both addresses translated (FULLNAT).
-
-Usage: weir --interface IFACE [--interface IFACE ...] [--rule RULE ... | --rules FILE] [flags]
-
-  weir --interface eth0 --assign-addresses \
-       --rule '-A -t 192.0.2.10:80 -s wrr' \
-       --rule '-a -t 192.0.2.10:80 -r 10.0.0.2 -g -w 3'
-
-Rules are ipvsadm's, a line each; -F (--fullnat) is weir's own forwarding method beside -g, -m and -i.
-weiradm changes them while weir runs. SIGHUP reads --rules again and applies the difference; SIGTERM and SIGINT stop.
-
-Flags:
-`
-
 // errHelp says that the help was asked for and has been printed.
 var errHelp = errors.New("help")
 
@@ -77,50 +59,18 @@ func (p *problems) add(flag, value, format string, args ...any) {
 // parse makes a config of the command line. Its error joins all problems found, one line each; help and version text go to out.
 func parse(args []string, out io.Writer) (*config, error) {
 	c := &config{}
-	var level, ports, connections, busyPoll, hostRate string // read when all are known, so that every problem is told at once
-	var locals, marks, options []string
-	fs := pflag.NewFlagSet("weir", pflag.ContinueOnError)
-	fs.SortFlags = false
-	fs.SetOutput(io.Discard)
-	fs.StringArrayVarP(&c.interfaces, "interface", "i", nil, "`IFACE` to serve, all its queues; repeat for client and server side, or one for both")
-	fs.StringArrayVarP(&c.rules, "rule", "r", nil, "one `RULE` in ipvsadm's grammar; repeat, in order, after those of --rules")
-	fs.StringVarP(&c.rulesFile, "rules", "f", "", "`FILE` of rules as 'ipvsadm -S -n' prints them, read again at SIGHUP")
-	fs.StringVar(&c.saveFile, "save", "", "`FILE` that keeps the rules as they change; when it exists at the start, it takes the place of --rules and --rule")
-	fs.StringVar(&c.socket, "admin-socket", api.DefaultSocket, "`PATH` of the Unix socket that weiradm speaks to; '' for none")
-	fs.StringArrayVarP(&locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
-	fs.StringVar(&ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
-	tunnels := fs.StringArray("tunnel-source", nil, "`PREFIX` to take the outer source of tunnelled packets from, by the flow, so that a server spreads them over its queues; one of each IP version")
-	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
-	fs.StringArrayVarP(&marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
-	fs.StringArrayVarP(&options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
-	fs.StringVar(&connections, "connections", "1048576", "capacity of the connection table, a `NUMBER` of connections of 128 bytes")
-	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "zero copy, `HOW`: auto (where the driver has it), on (or fail), off")
-	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "XDP `MODE`: auto (native, or generic where the driver refuses), native, generic")
-	fs.StringVar(&busyPoll, "busy-poll", "0", "let the worker drive the NIC's queue for this `TIME` at a time (0: off, 1us to 10ms)")
-	fs.StringVar(&hostRate, "host-rate", "100000", "`NUMBER` of packets per second at most that are given back to the kernel")
-	fs.StringVar(&level, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn, error")
-	fs.StringVar(&c.logFormat, "log-format", "text", "`FORM` of the log on standard error: text, json")
-	version := fs.BoolP("version", "V", false, "print the version and exit")
-	help := fs.BoolP("help", "h", false, "print this help and exit")
-	if err := fs.Parse(args); err != nil {
-		if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) { // only a switch looks at its value by itself
-			err = fmt.Errorf("--%s %q: allowed: true, false", bad.GetFlag().Name, bad.GetValue())
-		}
-		return nil, fmt.Errorf("%w (see weir --help)", err)
+	w, p, err := readFlags(c, args)
+	if err != nil {
+		return nil, err
 	}
-	if *help {
+	if w.help {
 		// A switch is given or not: that it could be spelled --switch=true helps nobody.
-		fmt.Fprint(out, usage, strings.ReplaceAll(fs.FlagUsagesWrapped(110), "[=true|false]", "             "))
+		fmt.Fprint(out, usage, strings.ReplaceAll(w.flags.FlagUsagesWrapped(110), "[=true|false]", "             "))
 		return nil, errHelp
 	}
-	if *version {
+	if w.version {
 		fmt.Fprintln(out, "weir", buildVersion())
 		return nil, errHelp
-	}
-
-	var p problems
-	for _, a := range fs.Args() {
-		p = append(p, fmt.Errorf("%q: weir takes flags only", a))
 	}
 	if len(c.interfaces) == 0 {
 		p = append(p, errors.New("--interface: missing: name at least one interface"))
@@ -130,7 +80,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 			p.add("interface", name, "given twice")
 		}
 	}
-	for _, text := range locals {
+	for _, text := range w.locals {
 		a, err := netip.ParseAddr(text)
 		switch {
 		case err != nil || a.Zone() != "" || !a.IsGlobalUnicast() || a.Is4In6():
@@ -141,7 +91,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 			c.locals = append(c.locals, a)
 		}
 	}
-	for _, text := range *tunnels {
+	for _, text := range w.tunnels {
 		block, err := netip.ParsePrefix(text)
 		switch {
 		case err != nil || block != block.Masked() || block.Addr().Is4In6() || !block.Addr().IsGlobalUnicast():
@@ -152,7 +102,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 			c.tunnels = append(c.tunnels, lb.Prefix{Addr: lb.AddrFrom(block.Addr()), Bits: block.Bits()})
 		}
 	}
-	for _, text := range marks {
+	for _, text := range w.marks {
 		r, err := lb.ParseMarkRule(text)
 		if err != nil {
 			p.add("mark", text, "%w", err)
@@ -160,38 +110,53 @@ func parse(args []string, out io.Writer) (*config, error) {
 		c.marks = append(c.marks, r)
 	}
 	c.sysctls = lb.DefaultSysctls()
-	for _, text := range options {
+	for _, text := range w.options {
 		if err := c.sysctls.Set(text); err != nil {
 			p.add("option", text, "%w", err)
 		}
 	}
 	var ok bool
-	if c.localPorts, ok = parsePorts(ports); !ok {
-		p.add("local-ports", ports, "want LOW-HIGH with 1 <= LOW <= HIGH <= 65535")
+	if c.localPorts, ok = parsePorts(w.ports); !ok {
+		p.add("local-ports", w.ports, "want LOW-HIGH with 1 <= LOW <= HIGH <= 65535")
 	}
-	c.connections = p.number("connections", connections, 1024, 1<<27)
+	c.connections = p.number("connections", w.connections, 1024, 1<<27)
 	oneOf(&p, "zero-copy", c.zeroCopy, "auto", "on", "off")
 	oneOf(&p, "xdp-mode", c.xdpMode, "auto", "native", "generic")
 	oneOf(&p, "log-format", c.logFormat, "text", "json")
-	var err error
-	if c.busyPoll, err = time.ParseDuration(busyPoll); err != nil ||
+	if c.busyPoll, err = time.ParseDuration(w.busyPoll); err != nil ||
 		c.busyPoll != 0 && (c.busyPoll < time.Microsecond || c.busyPoll > 10*time.Millisecond) {
-		p.add("busy-poll", busyPoll, "allowed: 0 (off) or 1us to 10ms")
+		p.add("busy-poll", w.busyPoll, "allowed: 0 (off) or 1us to 10ms")
 	}
-	c.hostRate = p.number("host-rate", hostRate, 1, 1_000_000_000)
-	if oneOf(&p, "log-level", level, "debug", "info", "warn", "error") {
-		_ = c.logLevel.UnmarshalText([]byte(level))
+	c.hostRate = p.number("host-rate", w.hostRate, 1, 1_000_000_000)
+	if oneOf(&p, "log-level", w.level, "debug", "info", "warn", "error") {
+		_ = c.logLevel.UnmarshalText([]byte(w.level))
 	}
 	if len(c.rules) == 0 && c.rulesFile == "" && c.socket == "" && c.saveFile == "" {
 		p = append(p, errors.New("--rule, --rules: neither given, and no --admin-socket to get rules from: there is nothing to balance"))
 	}
 	if c.checkFiles(&p) {
 		p = append(p, c.readInitial()...)
+		c.checkWanted(&p)
 	}
 	if len(p) > 0 {
 		return nil, errors.Join(p...)
 	}
 	return c, nil
+}
+
+// checkWanted finds flags that the rules need and that were not given.
+func (c *config) checkWanted(p *problems) {
+	if c.initial == nil {
+		return
+	}
+	for _, s := range c.initial.Services() {
+		if s.Key.Mark != 0 && !slices.ContainsFunc(c.marks, func(r lb.MarkRule) bool { return r.Mark == s.Key.Mark }) {
+			*p = append(*p, fmt.Errorf("--mark: missing: no rule gives packets the mark of service %s: --mark '%d PROTO DST[/LEN][:PORTS]'", s.Key, s.Key.Mark))
+		}
+		if len(c.locals) == 0 && slices.ContainsFunc(s.Servers, func(v lb.Server) bool { return v.Mode == lb.FULLNAT }) {
+			*p = append(*p, fmt.Errorf("--local-address: missing: FULLNAT (-F) of service %s talks to servers from it", s.Key))
+		}
+	}
 }
 
 // checkFiles finds paths that cannot be meant; false: there is no use in reading what --save names.

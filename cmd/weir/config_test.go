@@ -98,6 +98,9 @@ var bad = []badLine{
 
 	{with("--bogus"), `unknown flag: --bogus (see weir --help)`},
 	{with("-x"), `unknown shorthand flag: 'x' in -x (see weir --help)`},
+	{with("-r", "-A -f 7 -s rr"), `--mark: missing: no rule gives packets the mark of service FWM 7: --mark '7 PROTO DST[/LEN][:PORTS]'`},
+	{with("-r", "-A -t 192.0.2.20:80", "-r", "-a -t 192.0.2.20:80 -r 10.0.0.2 -F"),
+		`--local-address: missing: FULLNAT (-F) of service TCP 192.0.2.20:80 talks to servers from it`},
 	{with("--rules"), `flag needs an argument: --rules (see weir --help)`},
 
 	{with("-r", "-a -t 192.0.2.10:80 -r"), `--rule "-a -t 192.0.2.10:80 -r": "-r": missing argument; ` +
@@ -161,6 +164,15 @@ func TestAllProblemsAreToldTogether(t *testing.T) {
 	for i := range want {
 		if !strings.HasPrefix(got[i], "weir: "+want[i]) {
 			t.Errorf("line %d is\n%s\nwant\nweir: %s ...", i+1, got[i], want[i])
+		}
+	}
+}
+
+func TestUnknownFlagsDoNotHideTheRest(t *testing.T) {
+	got := refuse(t, "--bogus", "--connections", "1", "-Q", "--also=bogus")
+	for i, want := range []string{"unknown flag: --bogus", "unknown shorthand flag: 'Q'", "unknown flag: --also", "--interface: missing", `--connections "1"`} {
+		if i >= len(got) || !strings.HasPrefix(got[i], "weir: "+want) {
+			t.Fatalf("line %d is not %q:\n%s", i+1, want, strings.Join(got, "\n"))
 		}
 	}
 }
