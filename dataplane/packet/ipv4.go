@@ -59,20 +59,17 @@ type IPv4Fields struct {
 // PutIPv4 writes a 20-byte header with its checksum to b.
 func PutIPv4(b []byte, f IPv4Fields) {
 	b = b[:IPv4MinLen]
-	b[0], b[1] = 0x45, f.TOS
-	binary.BigEndian.PutUint16(b[2:4], f.TotalLen)
-	binary.BigEndian.PutUint16(b[4:6], f.ID)
-	var flags uint16
+	first := 0x45<<24 | uint32(f.TOS)<<16 | uint32(f.TotalLen)
+	second := uint32(f.ID) << 16
 	if f.DF {
-		flags = DF
+		second |= DF
 	}
-	binary.BigEndian.PutUint16(b[6:8], flags)
-	b[8], b[9] = f.TTL, f.Protocol
-	b[10], b[11] = 0, 0
+	third := uint32(f.TTL)<<24 | uint32(f.Protocol)<<16
+	// 32-bit words may be added whole, as in sum; from registers, since what was just written by halves cannot be read back whole at once.
+	third |= uint32(^foldSum(uint64(first) + uint64(second) + uint64(third) + uint64(f.Src) + uint64(f.Dst)))
+	binary.BigEndian.PutUint32(b[0:4], first)
+	binary.BigEndian.PutUint32(b[4:8], second)
+	binary.BigEndian.PutUint32(b[8:12], third)
 	binary.BigEndian.PutUint32(b[12:16], f.Src)
 	binary.BigEndian.PutUint32(b[16:20], f.Dst)
-	// 32-bit words may be added whole, as in sum; five of them are not worth its loop.
-	s := uint64(binary.BigEndian.Uint32(b[0:4])) + uint64(binary.BigEndian.Uint32(b[4:8])) + uint64(binary.BigEndian.Uint32(b[8:12])) +
-		uint64(f.Src) + uint64(f.Dst)
-	binary.BigEndian.PutUint16(b[10:12], ^foldSum(s))
 }
