@@ -40,6 +40,7 @@ Rules and listings, as ipvsadm(8):
 
 What only looks, each with --json and --help:
   status                             the whole director on one screen, and what to do about what is wrong
+  top                                services and servers live, the busiest first
   connections                        the connection table, by any part of a flow
   trace PROTOCOL SOURCE DESTINATION  where a packet would go, and why; changes nothing
 And:

@@ -36,6 +36,9 @@ func main() {
 		ctx: ctx, env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		progress: isTerminal(os.Stderr),
 	}
+	if term := os.Getenv("TERM"); isTerminal(os.Stdout) && term != "" && term != "dumb" {
+		p.terminal = os.Stdout
+	}
 	status := p.run(os.Args[1:])
 	cancel()
 	os.Exit(status)
@@ -52,7 +55,8 @@ type program struct {
 	env            func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	progress       bool // stderr is a terminal: say how far a long -R has come
+	progress       bool     // stderr is a terminal: say how far a long -R has come
+	terminal       *os.File // stdout, when it is a terminal that can move its cursor
 
 	client *api.Client
 }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/control/api"
+)
+
+// history is how many rounds a spark line shows.
+const history = 20
+
+// The heights of a spark line's columns.
+const (
+	asciiSparks   = " .:-=+*#"
+	unicodeSparks = "▁▂▃▄▅▆▇█"
+)
+
+// board is what top knows: the latest round, with its rates, and how packets went over the latest rounds.
+type board struct {
+	at     time.Time
+	totals map[string]api.Traffic // by service, and by service and server
+	past   map[string][]uint64    // packets a second, the latest last
+	latest api.Services
+}
+
+// add takes in a round. Rates are those between it and the one before; what has begun anew meanwhile has none.
+func (b *board) add(s api.Services, at time.Time) {
+	seconds := at.Sub(b.at).Seconds()
+	first := b.totals == nil
+	totals, past := map[string]api.Traffic{}, map[string][]uint64{}
+	rate := func(name string, total api.Traffic) (r api.Traffic) {
+		totals[name] = total
+		if old, known := b.totals[name]; known && seconds > 0 {
+			per := func(now, before uint64) uint64 {
+				if now < before {
+					return 0
+				}
+				return uint64(float64(now-before)/seconds + 0.5)
+			}
+			r = api.Traffic{Conns: per(total.Conns, old.Conns), InPackets: per(total.InPackets, old.InPackets), OutPackets: per(total.OutPackets, old.OutPackets),
+				InBytes: per(total.InBytes, old.InBytes), OutBytes: per(total.OutBytes, old.OutBytes)}
+		}
+		if !first {
+			line := append(slices.Clone(b.past[name]), r.InPackets+r.OutPackets)
+			past[name] = line[max(0, len(line)-history):]
+		}
+		return r
+	}
+	for i := range s.Services {
+		v := &s.Services[i]
+		v.Rate = rate(v.Name(), v.Total)
+		for k := range v.Servers {
+			v.Servers[k].Rate = rate(serverName(v, &v.Servers[k]), v.Servers[k].Total)
+		}
+	}
+	b.at, b.totals, b.past, b.latest = at, totals, past, s
+}
+
+func serverName(s *api.Service, v *api.Server) string {
+	return s.Name() + " " + netip.AddrPortFrom(v.Address, v.Port).String()
+}
+
+// screen is the board as text, the busiest services first, in no more than so many columns and lines (0: all that there are).
+func (b *board) screen(width, height int, sparks string) string {
+	services := slices.Clone(b.latest.Services)
+	slices.SortStableFunc(services, func(x, y api.Service) int { return cmp.Compare(load(&y.Rate), load(&x.Rate)) })
+	var lines []string
+	say := func(format string, args ...any) { lines = append(lines, clipTo(fmt.Sprintf(format, args...), width)) }
+	const layout = "%-32s %8s %8s %8s %8s %8s %8s %8s  %s"
+	say("weir top  %s  %d services", b.at.Format(time.TimeOnly), len(services))
+	say(layout, "A SECOND", "CONNS", "PKT IN", "PKT OUT", "BIT IN", "BIT OUT", "ACTIVE", "INACT", "PACKETS")
+	for i := range services {
+		s := &services[i]
+		var active, inactive uint64
+		for k := range s.Servers {
+			active += uint64(s.Servers[k].Active)
+			inactive += uint64(s.Servers[k].Inactive)
+		}
+		row := func(name string, r *api.Traffic, active, inactive uint64, key string) {
+			say(layout, name, amount(r.Conns), amount(r.InPackets), amount(r.OutPackets), amount(8*r.InBytes), amount(8*r.OutBytes),
+				amount(active), amount(inactive), spark(b.past[key], sparks))
+		}
+		row(s.Name(), &s.Rate, active, inactive, s.Name())
+		servers := slices.Clone(s.Servers)
+		slices.SortStableFunc(servers, func(x, y api.Server) int { return cmp.Compare(load(&y.Rate), load(&x.Rate)) })
+		for k := range servers {
+			v := &servers[k]
+			row("  -> "+netip.AddrPortFrom(v.Address, v.Port).String(), &v.Rate, uint64(v.Active), uint64(v.Inactive), serverName(s, v))
+		}
+	}
+	if height > 0 && len(lines) > height {
+		left := len(lines) - height + 1
+		lines = append(lines[:max(0, height-1)], clipTo(fmt.Sprintf("... %d lines more: a higher window shows them", left), width))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func load(t *api.Traffic) uint64 { return t.InPackets + t.OutPackets + t.Conns }
+
+// clipTo cuts a line, rune by rune: none is wider than a column.
+func clipTo(line string, width int) string {
+	line = strings.TrimRight(line, " ")
+	if r := []rune(line); len(r) > width {
+		return string(r[:width])
+	}
+	return line
+}
+
+// spark draws numbers as columns, the largest the highest.
+func spark(numbers []uint64, sparks string) string {
+	heights := []rune(sparks)
+	most := uint64(1)
+	for _, n := range numbers {
+		most = max(most, n)
+	}
+	var b strings.Builder
+	for _, n := range numbers {
+		i := 0
+		if n > 0 { // little is not nothing
+			i = max(1, int(float64(n)/float64(most)*float64(len(heights)-1)+0.5))
+		}
+		b.WriteRune(heights[i])
+	}
+	return b.String()
+}
+
+func writeJSONLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+)
+
+var topNoun = noun{
+	name: "top", about: "top shows what services and servers carry, live, the busiest first.",
+	long: `Press q to leave. On a terminal that cannot move its cursor, and into a file or a pipe, each round is printed below the one before.
+With --json each round is a line: services as in GET /v1/services, with the rates of that round.
+`,
+	flags: func(fs *pflag.FlagSet) func(*program, []string) error {
+		interval := fs.Duration("interval", time.Second, "`TIME` between two rounds, 100ms to 1m")
+		rounds := fs.Int("rounds", 0, "leave after `N` rounds; 0: never")
+		asJSON := jsonFlag(fs)
+		return func(p *program, args []string) error {
+			switch {
+			case len(args) > 0:
+				return noArgs(args)
+			case *interval < 100*time.Millisecond || *interval > time.Minute:
+				return usage("--interval %s: allowed: 100ms to 1m", *interval)
+			case *rounds < 0:
+				return usage("--rounds %d: allowed: 0 and more", *rounds)
+			}
+			v := view(plainView{p})
+			if *asJSON {
+				v = jsonView{p}
+			} else if p.terminal != nil {
+				t, err := newTerminalView(p)
+				if err != nil {
+					return err
+				}
+				defer t.close()
+				v = t
+			}
+			return p.top(v, *interval, *rounds)
+		}
+	},
+}
+
+// view shows rounds.
+type view interface {
+	show(b *board) error
+	// events delivers when the screen must be drawn again, and is closed when the user wants to leave.
+	events() <-chan struct{}
+}
+
+// top asks, adds up and shows, until told to leave.
+func (p *program) top(v view, interval time.Duration, rounds int) error {
+	var b board
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for round := 0; ; round++ {
+		services, err := p.client.Services(p.ctx)
+		if p.ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b.add(services, time.Now())
+		if round > 0 { // one round alone has no rates
+			if err := v.show(&b); err != nil || round == rounds {
+				return err
+			}
+		}
+		for waiting := true; waiting; {
+			select {
+			case <-tick.C:
+				waiting = false
+			case _, more := <-v.events():
+				if !more {
+					return nil
+				}
+				if err := v.show(&b); err != nil {
+					return err
+				}
+			case <-p.ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// plainView is for terminals and files that only grow.
+type plainView struct{ *program }
+
+func (v plainView) events() <-chan struct{} { return nil }
+func (v plainView) show(b *board) error {
+	_, err := fmt.Fprintln(v.stdout, b.screen(100, 0, asciiSparks))
+	return err
+}
+
+type jsonView struct{ *program }
+
+func (v jsonView) events() <-chan struct{} { return nil }
+func (v jsonView) show(b *board) error     { return writeJSONLine(v.stdout, b.latest) }
+
+// terminalView draws on the whole of a terminal, and gives it back as it was.
+type terminalView struct {
+	*program
+	out    *os.File
+	before *unix.Termios
+	keys   *os.File
+	redraw chan struct{} // closed at q
+	resize chan os.Signal
+	done   chan struct{}
+}
+
+func newTerminalView(p *program) (*terminalView, error) {
+	v := &terminalView{program: p, out: p.terminal, redraw: make(chan struct{}, 1), resize: make(chan os.Signal, 1), done: make(chan struct{})}
+	// Keys come one by one and are not shown. Without a terminal to type at, ^C ends it all the same.
+	if keys, ok := p.stdin.(*os.File); ok {
+		if t, err := unix.IoctlGetTermios(int(keys.Fd()), unix.TCGETS); err == nil {
+			raw := *t
+			raw.Lflag &^= unix.ICANON | unix.ECHO
+			raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 0, 2 // a read ends after 0.2 s, so that the reader can
+			if err := unix.IoctlSetTermios(int(keys.Fd()), unix.TCSETS, &raw); err != nil {
+				return nil, err
+			}
+			v.before, v.keys = t, keys
+		}
+	}
+	signal.Notify(v.resize, unix.SIGWINCH)
+	fmt.Fprint(v.out, "\x1b[?1049h\x1b[?25l") // the other screen, no cursor (xterm's ctlseqs)
+	go v.watch()
+	return v, nil
+}
+
+// watch turns resizes and keys into events.
+func (v *terminalView) watch() {
+	quit := make(chan struct{})
+	if v.keys != nil {
+		go func() {
+			var key [1]byte
+			for {
+				select {
+				case <-v.done:
+					return
+				default:
+				}
+				n, err := unix.Read(int(v.keys.Fd()), key[:])
+				if n == 1 && (key[0] == 'q' || key[0] == 'Q') {
+					close(quit)
+					return
+				}
+				if err != nil && err != unix.EINTR && err != unix.EAGAIN {
+					return
+				}
+			}
+		}()
+	}
+	for {
+		select {
+		case <-v.resize:
+			select {
+			case v.redraw <- struct{}{}:
+			default:
+			}
+		case <-quit:
+			close(v.redraw)
+			return
+		case <-v.done:
+			return
+		}
+	}
+}
+
+func (v *terminalView) events() <-chan struct{} { return v.redraw }
+
+func (v *terminalView) show(b *board) error {
+	width, height := 80, 24
+	if size, err := unix.IoctlGetWinsize(int(v.out.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 && size.Row > 0 {
+		width, height = int(size.Col), int(size.Row)
+	}
+	return draw(v.out, b.screen(width, height, unicodeSparks))
+}
+
+// draw writes over what is there, line by line, and clears the rest: nothing flickers.
+func draw(w io.Writer, screen string) error {
+	text := strings.ReplaceAll(strings.TrimSuffix(screen, "\n"), "\n", "\x1b[K\r\n") // a line end in the last row would scroll
+	_, err := io.WriteString(w, "\x1b[H"+text+"\x1b[K\x1b[J")
+	return err
+}
+
+func (v *terminalView) close() {
+	close(v.done)
+	signal.Stop(v.resize)
+	fmt.Fprint(v.out, "\x1b[?25h\x1b[?1049l")
+	if v.before != nil {
+		_ = unix.IoctlSetTermios(int(v.keys.Fd()), unix.TCSETS, v.before)
+	}
+}
