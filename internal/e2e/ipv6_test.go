@@ -61,7 +61,11 @@ func TestIPv6AndEveryTunnel(t *testing.T) {
 				sizes[what] = on(lb.UDP, 8008, echoPort, 1, 1, 1)
 				streams[what] = on(lb.TCP, 8001, bulkPort, 1, 1, 1)
 			}
-			d.start(all)
+			var flags []string
+			if plan.OneArm { // with two arms outer packets come from the director's own address
+				flags = []string{"--tunnel-source", "10.77.0.0/16", "--tunnel-source", "fd00:77::/64"}
+			}
+			d.start(all, flags...)
 			for what, way := range ways {
 				t.Run(what, func(t *testing.T) {
 					before, err := d.Decapsulated()
