@@ -17,15 +17,16 @@ type Conn struct {
 	State    State
 	Flags    Flags
 
-	// ClientTag is a short hash of ClientMAC and ClientIface, made by the worker: a packet with another tag came another way.
+	// ClientTag is a short hash of ClientMAC, ClientIface and ClientVLANs, made by the worker: a packet with another tag came another way.
 	ClientTag uint16
 
 	// Filled by Lookup for Reverse only, and by Load.
-	ClientIface uint16  // the interface and the MAC address that the latest client packet
-	ClientMAC   [6]byte // came from, as the worker numbers them
-	ServerPort  uint16  // RIP's port
-	Server      lb.Addr // RIP
-	Controlled  uint32  // templates: how many connections hang on it
+	ClientIface uint16   // the interface, as the worker numbers them, and the MAC address that the latest client packet
+	ClientMAC   [6]byte  // came from,
+	ClientVLANs lb.VLANs // and its VLAN tags
+	ServerPort  uint16   // RIP's port
+	Server      lb.Addr  // RIP
+	Controlled  uint32   // templates: how many connections hang on it
 
 	// Control is read by Insert only: the template this connection hangs on, or 0.
 	Control Ref

@@ -32,7 +32,7 @@ const (
 	wLocalHi
 	wLocalLo
 	wPath       // client interface(16) | client MAC(48): one word, so the two never come apart
-	wServerPort // spare(48) | server port(16)
+	wServerPort // spare(16) | client VLANs(32) | server port(16)
 	wOffsets    // sequence offset per direction: room for SYN proxy and TOA
 	wControl    // entry number of the controlling template(32) | number of controlled connections(32)
 )
@@ -62,7 +62,7 @@ func (e *entry) write(c *Conn, control uint32) (incarnation uint32) {
 	e[wLocalHi].Store(c.Local.Hi)
 	e[wLocalLo].Store(c.Local.Lo)
 	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
-	e[wServerPort].Store(uint64(c.ServerPort))
+	e[wServerPort].Store(packServerPort(c.ClientVLANs, c.ServerPort))
 	e[wOffsets].Store(0)
 	e[wControl].Store(uint64(control) << 32)
 	incarnation = headIncarnation(e[wHead].Load())
@@ -87,7 +87,7 @@ func (e *entry) readSecond(c *Conn) {
 	c.Server = lb.Addr{Hi: e[wServerHi].Load(), Lo: e[wServerLo].Load()}
 	c.Local = lb.Addr{Hi: e[wLocalHi].Load(), Lo: e[wLocalLo].Load()}
 	c.ClientIface, c.ClientMAC = unpackPath(e[wPath].Load())
-	c.ServerPort = uint16(e[wServerPort].Load())
+	c.ClientVLANs, c.ServerPort = unpackServerPort(e[wServerPort].Load())
 	c.Controlled = uint32(e[wControl].Load())
 }
 
@@ -103,3 +103,7 @@ func packPath(iface uint16, mac [6]byte) uint64 {
 func unpackPath(w uint64) (iface uint16, mac [6]byte) {
 	return uint16(w >> 48), [6]byte{byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)}
 }
+
+func packServerPort(vlans lb.VLANs, port uint16) uint64 { return uint64(vlans)<<16 | uint64(port) }
+
+func unpackServerPort(w uint64) (vlans lb.VLANs, port uint16) { return lb.VLANs(w >> 16), uint16(w) }

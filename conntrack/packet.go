@@ -75,8 +75,8 @@ func (c *Conn) assures(old *Conn) bool {
 	return c.Flags&Answered != 0 && old.Flags&Answered == 0
 }
 
-// SetClient notes that the client's packets come another way now, as c.ClientTag, c.ClientIface and c.ClientMAC say; false: the connection
-// has ended.
+// SetClient notes that the client's packets come another way now, as c.ClientTag, c.ClientIface, c.ClientMAC and c.ClientVLANs say; false:
+// the connection has ended. An answer that is on its way at that very moment may get the new address with the old tags, and be lost.
 func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	e := &t.mem.entries[ref.number()]
 	s := t.stripe(c)
@@ -85,6 +85,8 @@ func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	if h := e[wHead].Load(); headIncarnation(h) != ref.incarnation() || headFree(h) {
 		return false
 	}
+	_, port := unpackServerPort(e[wServerPort].Load())
+	e[wServerPort].Store(packServerPort(c.ClientVLANs, port))
 	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
 	e[wTimer].Store(uint64(c.ClientTag)<<48 | e[wTimer].Load()&0xffffffff)
 	return true

@@ -226,6 +226,7 @@ func (s *steerLog) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error
 // fakePaths reaches every address by a MAC address made of its last byte, unless mac says otherwise (zero: not at all).
 type fakePaths struct {
 	mac   map[lb.Addr][6]byte
+	vlans lb.VLANs // of every path
 	local lb.Addr
 	watch map[lb.Addr]int
 }
@@ -262,7 +263,7 @@ func (f *fakePaths) Path(addr lb.Addr) (*forward.Path, bool) {
 	if !addr.Is4() {
 		source = serverSide.Addr6
 	}
-	return &forward.Path{Iface: 1, DstMAC: mac, SrcMAC: serverSide.MAC, Source: source, MTU: 1500}, false
+	return &forward.Path{Iface: 1, DstMAC: mac, SrcMAC: serverSide.MAC, VLANs: f.vlans, Source: source, MTU: 1500}, false
 }
 
 func macOf(addr lb.Addr) [6]byte { return [6]byte(testpkt.MAC(uint16(0x1000 | addr.Lo&0xff))) }

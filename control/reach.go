@@ -64,7 +64,7 @@ func (r *Reach) Path(addr lb.Addr) (*forward.Path, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &forward.Path{Iface: iface, DstMAC: p.DstMAC, SrcMAC: p.SrcMAC, Source: p.Source, MTU: p.MTU}, false
+	return &forward.Path{Iface: iface, DstMAC: p.DstMAC, SrcMAC: p.SrcMAC, VLANs: p.VLANs, Source: p.Source, MTU: p.MTU}, false
 }
 
 // Check implements Paths.

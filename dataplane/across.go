@@ -28,7 +28,7 @@ func (w *Worker) errorAcross(t *Table, p, q *packet.Packet, c *conntrack.Conn, d
 	var sent packet.Endpoints
 	if dir == conntrack.Reverse {
 		sent = packet.Endpoints{Src: c.Client, SrcPort: c.ClientPort, Dst: c.Virtual, DstPort: c.VirtualPort}
-		back = forward.Path{Iface: int(c.ClientIface), DstMAC: c.ClientMAC, SrcMAC: t.ifaces[c.ClientIface].MAC}
+		back = forward.Path{Iface: int(c.ClientIface), DstMAC: c.ClientMAC, SrcMAC: t.ifaces[c.ClientIface].MAC, VLANs: c.ClientVLANs}
 	} else {
 		s := t.Server(c.ServerID)
 		if s == nil || s.Removed {
@@ -48,7 +48,7 @@ func (w *Worker) errorAcross(t *Table, p, q *packet.Packet, c *conntrack.Conn, d
 	if !forward.Answer(q, message, sent.Dst, mtu) {
 		return 0, reason.CannotCross
 	}
-	q.SetMACs(back.DstMAC, back.SrcMAC)
+	q.SetEthernet(back.DstMAC, back.SrcMAC, back.VLANs)
 	*p = *q
 	if dir == conntrack.Reverse {
 		w.count.ToClient++

@@ -301,7 +301,7 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, reason.Reason) {
 	out := int(c.ClientIface)
 	iface := &t.ifaces[out]
-	w.reply = forward.Path{Iface: out, DstMAC: c.ClientMAC, SrcMAC: iface.MAC, MTU: iface.MTU}
+	w.reply = forward.Path{Iface: out, DstMAC: c.ClientMAC, SrcMAC: iface.MAC, VLANs: c.ClientVLANs, MTU: iface.MTU}
 	w.hop = forward.Hop{Path: &w.reply, To: packet.Endpoints{Src: c.Virtual, SrcPort: c.VirtualPort}}
 	if c.Mode == lb.FULLNAT {
 		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
@@ -328,17 +328,18 @@ func (w *Worker) nextID() uint16 {
 // follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what
 // others say of them, it does not. The tag, in the entry's first cache line, spares reading the second to find that nothing changed.
 func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
-	mac := p.SrcMAC()
-	if tag := clientTag(mac, in.Iface); tag != c.ClientTag && ref != 0 {
-		c.ClientTag, c.ClientMAC, c.ClientIface = tag, mac, uint16(in.Iface)
+	mac, vlans := p.SrcMAC(), p.VLANs()
+	if tag := clientTag(mac, in.Iface, vlans); tag != c.ClientTag && ref != 0 {
+		c.ClientTag, c.ClientMAC, c.ClientIface, c.ClientVLANs = tag, mac, uint16(in.Iface), vlans
 		w.shared.conns.SetClient(ref, c)
 	}
 }
 
 // clientTag is 16 bits of where a client's packets come from. Two ways with one tag (1 in 65,536 pairs) would leave answers on the
 // first until the client's path changes once more, so every bit of the address counts in it.
-func clientTag(mac [6]byte, iface int) uint16 {
+func clientTag(mac [6]byte, iface int, vlans lb.VLANs) uint16 {
 	v := uint64(binary.LittleEndian.Uint32(mac[:4])) | uint64(binary.LittleEndian.Uint16(mac[4:]))<<32 | uint64(iface)<<48
+	v += uint64(vlans) * 0xc2b2ae3d27d4eb4f     // any odd number that is not the other
 	return uint16(v * 0x9e3779b97f4a7c15 >> 48) // Fibonacci hashing: the golden ratio's top bits
 }
 

@@ -174,7 +174,7 @@ func (n *narrator) answer(c *conntrack.Conn) {
 		n.out.Rewrite += fmt.Sprintf(", destination %s -> %s", addrPort(n.flow.Dst, n.flow.DstPort), addrPort(c.Client, c.ClientPort))
 	}
 	if i := int(c.ClientIface); i < len(n.ifaces) {
-		n.path(&forward.Path{Iface: i, DstMAC: c.ClientMAC, SrcMAC: n.ifaces[i].MAC, MTU: n.ifaces[i].MTU})
+		n.path(&forward.Path{Iface: i, DstMAC: c.ClientMAC, SrcMAC: n.ifaces[i].MAC, VLANs: c.ClientVLANs, MTU: n.ifaces[i].MTU})
 	}
 }
 

@@ -23,8 +23,9 @@ type link struct {
 	running bool // up, and has carrier
 	master  int  // the bond or bridge it is a member of, 0: none
 	parent  int  // the device a VLAN is on, 0: none
-	vlan    int
-	active  int // a bond's active member (active-backup), 0: it uses all
+	vlan    uint16
+	service bool // the VLAN's tag is an 802.1ad one
+	active  int  // a bond's active member (active-backup), 0: it uses all
 }
 
 func linkFrom(l netlink.Link) link {
@@ -37,7 +38,7 @@ func linkFrom(l netlink.Link) link {
 	copy(r.mac[:], a.HardwareAddr)
 	switch t := l.(type) {
 	case *netlink.Vlan:
-		r.parent, r.vlan = a.ParentIndex, t.VlanId
+		r.parent, r.vlan, r.service = a.ParentIndex, uint16(t.VlanId), t.VlanProtocol == netlink.VLAN_PROTOCOL_8021AD
 	case *netlink.Bond:
 		r.active = max(t.ActiveSlave, 0)
 	}
@@ -58,19 +59,27 @@ func (ls links) members(index int) []link {
 	return m
 }
 
-// egress returns the given interface that a frame for addr leaves through when the kernel's route says out, or why
-// there is none. A bond is sent through by its members, because that is where weir's sockets are.
-func (ls links) egress(out int, addr lb.Addr, given map[int]bool) (int, string) {
+// egress returns the given interface that a frame for addr leaves through when the kernel's route says out, and the VLAN tags it gets,
+// or why there is none. A bond is sent through by its members, because that is where weir's sockets are, and a VLAN by what it is on.
+func (ls links) egress(out int, addr lb.Addr, given map[int]bool) (iface int, vlans lb.VLANs, refused string) {
+	return ls.below(out, addr, given, 0)
+}
+
+// below is egress for a device that a number of VLAN devices are on.
+func (ls links) below(out int, addr lb.Addr, given map[int]bool, tags int) (iface int, vlans lb.VLANs, refused string) {
 	l, ok := ls[out]
 	switch {
 	case !ok:
-		return 0, fmt.Sprintf("leaves through an interface that is gone (index %d)", out)
+		return 0, 0, fmt.Sprintf("leaves through an interface that is gone (index %d)", out)
 	case !l.ether:
-		return 0, fmt.Sprintf("leaves through %s, which is not an Ethernet device", l.name)
+		return 0, 0, fmt.Sprintf("leaves through %s, which is not an Ethernet device", l.name)
 	case given[out]:
-		return out, ""
+		return out, 0, ""
 	case l.kind == "bond":
-		return ls.member(l, addr, given)
+		iface, refused = ls.member(l, addr, given)
+		return iface, 0, refused
+	case l.kind == "vlan":
+		return ls.tagged(l, addr, given, tags)
 	}
 	what := ""
 	switch {
@@ -80,10 +89,24 @@ func (ls links) egress(out int, addr lb.Addr, given map[int]bool) (int, string) 
 		} else {
 			what = ", a bridge"
 		}
-	case l.kind == "vlan":
-		what = fmt.Sprintf(", VLAN %d on %s", l.vlan, ls[l.parent].name)
 	}
-	return 0, fmt.Sprintf("leaves through %s%s, which weir was not given: --interface %s", l.name, what, l.name)
+	return 0, 0, fmt.Sprintf("leaves through %s%s, which weir was not given: --interface %s", l.name, what, l.name)
+}
+
+// tagged is below for a VLAN device: what it is on, and one more tag inside.
+func (ls links) tagged(vlan link, addr lb.Addr, given map[int]bool, tags int) (iface int, vlans lb.VLANs, refused string) {
+	if tags == lb.MaxVLANs {
+		return 0, 0, fmt.Sprintf("needs a VLAN tag outside of %d others, the outermost of %s", tags, vlan.name)
+	}
+	iface, vlans, refused = ls.below(vlan.parent, addr, given, tags+1)
+	etherType := uint16(lb.CustomerTag)
+	if vlan.service {
+		etherType = lb.ServiceTag
+	}
+	if refused != "" {
+		return 0, 0, refused
+	}
+	return iface, vlans.Push(etherType, vlan.vlan), ""
 }
 
 // member picks the member of a bond that frames for addr leave through: the active one of an active-backup bond, else

@@ -48,10 +48,11 @@ func (s State) String() string {
 // Path is how one server is reached. Two Paths that send the same packet the same way are equal (==).
 type Path struct {
 	State  State
-	Iface  int     // index of the interface frames leave through, one of those given to weir; lo's when Local
-	DstMAC [6]byte // the next hop's; zero unless Resolved
-	SrcMAC [6]byte // the interface's own (a bond's, on its members)
-	MTU    int     // bytes of IP packet that fit: the route's where it is smaller than the device's
+	Iface  int      // index of the interface frames leave through, one of those given to weir; lo's when Local
+	DstMAC [6]byte  // the next hop's; zero unless Resolved
+	SrcMAC [6]byte  // the interface's own (a bond's, on its members)
+	VLANs  lb.VLANs // the tags of its frames
+	MTU    int      // bytes of IP packet that fit: the route's where it is smaller than the device's
 
 	Source  lb.Addr // the address the kernel would send from: the outer source of TUN
 	Gateway lb.Addr // the next hop; zero when the server is on link

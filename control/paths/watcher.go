@@ -188,12 +188,12 @@ func (w *Watcher) path(addr lb.Addr, r route) Path {
 	if r.local {
 		return Path{State: Local, Iface: r.iface, Source: r.source, MTU: w.links[r.iface].mtu}
 	}
-	iface, refused := w.links.egress(r.iface, addr, w.given)
+	iface, vlans, refused := w.links.egress(r.iface, addr, w.given)
 	if refused != "" {
 		return Path{State: Refused, Reason: refused}
 	}
 	out := w.links[r.iface]
-	p := Path{State: Resolved, Iface: iface, SrcMAC: out.mac, MTU: out.mtu, Source: r.source, Gateway: r.gateway}
+	p := Path{State: Resolved, Iface: iface, SrcMAC: out.mac, VLANs: vlans, MTU: out.mtu, Source: r.source, Gateway: r.gateway}
 	if r.mtu > 0 {
 		p.MTU = min(p.MTU, r.mtu)
 	}
@@ -214,7 +214,7 @@ func (w *Watcher) place(s *server, r route, now time.Time) {
 	s.route = r
 	var next hop
 	if r.refused == "" && !r.local {
-		if _, refused := w.links.egress(r.iface, s.addr, w.given); refused == "" {
+		if _, _, refused := w.links.egress(r.iface, s.addr, w.given); refused == "" {
 			next = r.next(s.addr)
 		}
 	}

@@ -14,7 +14,7 @@ func (dr) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 		return r
 	}
 	p.DecrementTTL()
-	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	h.Path.address(p)
 	return reason.None
 }
 

@@ -13,12 +13,16 @@ import (
 
 // Path is how the next station is reached: which interface, which MAC addresses, and what fits.
 type Path struct {
-	Iface  int     // index into the director's interfaces
-	DstMAC [6]byte // the next hop's
-	SrcMAC [6]byte // the interface's own
-	Source lb.Addr // the address the kernel would send from
-	MTU    int     // bytes of IP packet that fit
+	Iface  int      // index into the director's interfaces
+	DstMAC [6]byte  // the next hop's
+	SrcMAC [6]byte  // the interface's own
+	VLANs  lb.VLANs // the tags of its frames
+	Source lb.Addr  // the address the kernel would send from
+	MTU    int      // bytes of IP packet that fit
 }
+
+// address writes the frame's header for the path.
+func (path *Path) address(p *packet.Packet) { p.SetEthernet(path.DstMAC, path.SrcMAC, path.VLANs) }
 
 // Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
 // server's path: nothing in it depends on the packet.

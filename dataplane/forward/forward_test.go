@@ -68,14 +68,14 @@ func TestModes(t *testing.T) {
 			hop      forward.Hop
 			src, dst netip.AddrPort // of the packet that leaves, the inner one for TUN
 		}{
-			"DR changes MACs and TTL only":          {lb.DR, false, build(client, virtual), forward.Hop{}, client, virtual},
-			"NAT writes the server in":              {lb.NAT, false, build(client, virtual), forward.Hop{To: ends(netip.AddrPort{}, server)}, client, server},
-			"NAT writes the service in":             {lb.NAT, true, build(server, client), forward.Hop{To: ends(virtual, netip.AddrPort{})}, virtual, client},
-			"FULLNAT writes local and server":       {lb.FULLNAT, false, build(client, virtual), forward.Hop{To: ends(local, server)}, local, server},
-			"FULLNAT writes service and client":     {lb.FULLNAT, true, build(server, local), forward.Hop{To: ends(virtual, client)}, virtual, client},
-			"NAT keeps a port that is not mapped":   {lb.NAT, false, build(client, virtual), forward.Hop{To: packet.Endpoints{Dst: lb.AddrFrom(server.Addr())}}, client, netip.AddrPortFrom(server.Addr(), 80)},
-			"TUN wraps it for the server":           {lb.TUN, false, build(client, virtual), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
-			"TUN wraps a tagged frame, tag outside": {lb.TUN, false, build(client, virtual).VLAN(5), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
+			"DR changes MACs and TTL only":             {lb.DR, false, build(client, virtual), forward.Hop{}, client, virtual},
+			"NAT writes the server in":                 {lb.NAT, false, build(client, virtual), forward.Hop{To: ends(netip.AddrPort{}, server)}, client, server},
+			"NAT writes the service in":                {lb.NAT, true, build(server, client), forward.Hop{To: ends(virtual, netip.AddrPort{})}, virtual, client},
+			"FULLNAT writes local and server":          {lb.FULLNAT, false, build(client, virtual), forward.Hop{To: ends(local, server)}, local, server},
+			"FULLNAT writes service and client":        {lb.FULLNAT, true, build(server, local), forward.Hop{To: ends(virtual, client)}, virtual, client},
+			"NAT keeps a port that is not mapped":      {lb.NAT, false, build(client, virtual), forward.Hop{To: packet.Endpoints{Dst: lb.AddrFrom(server.Addr())}}, client, netip.AddrPortFrom(server.Addr(), 80)},
+			"TUN wraps it for the server":              {lb.TUN, false, build(client, virtual), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
+			"TUN wraps a tagged frame without its tag": {lb.TUN, false, build(client, virtual).VLAN(5), forward.Hop{Source: lb.AddrFrom(dip), Server: lb.AddrFrom(server.Addr()), ID: 77}, client, virtual},
 		} {
 			t.Run(proto+"/"+name, func(t *testing.T) {
 				p := parsed(t, c.in.Bytes())

@@ -53,11 +53,9 @@ func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
 	}
 	quote := min(p.Len(), most-header-icmpHeader)
 	added := header + icmpHeader
-	ether := p.L3 - p.Off
-	off := p.Off - added
-	dst, src := p.SrcMAC(), p.DstMAC()
-	copy(p.Buf[off:off+ether], p.Buf[p.Off:p.L3])
-	l3 := off + ether
+	dst, src, vlans := p.SrcMAC(), p.DstMAC(), p.VLANs()
+	l3 := p.L3 - added
+	copy(p.Buf[l3-2:l3], p.Buf[p.L3-2:p.L3]) // the EtherType
 	message := p.Buf[l3+header : l3+added+quote]
 	clear(message[:icmpHeader])
 	if p.Is6() {
@@ -79,8 +77,8 @@ func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
 		})
 		binary.BigEndian.PutUint16(message[2:4], packet.Checksum(message))
 	}
-	p.Off, p.L3, p.L4, p.End = off, l3, l3+header, l3+added+quote
-	p.SetMACs(dst, src)
+	p.L3, p.L4, p.End = l3, l3+header, l3+added+quote
+	p.SetEthernet(dst, src, vlans)
 	return true
 }
 

@@ -25,7 +25,7 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	} else {
 		p.TranslatePart(&h.To)
 	}
-	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	h.Path.address(p)
 	return reason.None
 }
 
@@ -43,6 +43,6 @@ func cross(p *packet.Packet, h *Hop) reason.Reason {
 	}
 	p.DecrementTTL()
 	p.TranslateAcross(&h.To, h.ID)
-	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	h.Path.address(p)
 	return reason.None
 }

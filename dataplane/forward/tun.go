@@ -47,11 +47,8 @@ func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 		tos, ttl, df = ip.TOS(), ip.TTL(), ip.DontFragment()
 	}
 
-	// The Ethernet header moves into the headroom; the outer headers take its place.
-	ether := p.L3 - p.Off
-	off := p.Off - overhead
-	copy(p.Buf[off:off+ether], p.Buf[p.Off:p.L3])
-	l3 := off + ether
+	// The outer headers take the Ethernet header's place, which is written anew, in the headroom.
+	l3 := p.L3 - overhead
 	outer := p.Buf[l3:p.End:p.End]
 	follows := inside
 	switch h.Tunnel.Type {
@@ -84,8 +81,8 @@ func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 			putGRE(b, h, inside)
 		}
 	}
-	p.Off, p.L3 = off, l3
-	p.SetMACs(h.Path.DstMAC, h.Path.SrcMAC)
+	p.L3 = l3
+	h.Path.address(p)
 	return reason.None
 }
 

@@ -17,11 +17,11 @@ import (
 const (
 	EtherIPv4  = 0x0800
 	EtherIPv6  = 0x86dd
-	EtherVLAN  = 0x8100 // 802.1Q
-	EtherQinQ  = 0x88a8 // 802.1ad
+	EtherVLAN  = lb.CustomerTag // 802.1Q
+	EtherQinQ  = lb.ServiceTag  // 802.1ad
 	EtherLen   = 14
 	VLANLen    = 4
-	maxVLANs   = 2
+	maxVLANs   = lb.MaxVLANs
 	IPv4MinLen = 20
 	UDPLen     = 8
 	TCPMinLen  = 20
@@ -186,11 +186,35 @@ func (p *Packet) DecrementTTL() {
 // L4Bytes returns the packet from its TCP or UDP header on.
 func (p *Packet) L4Bytes() []byte { return p.Buf[p.L4:p.End:p.End] }
 
-// SetMACs writes the Ethernet addresses.
-func (p *Packet) SetMACs(dst, src [6]byte) {
+// SetEthernet writes the frame's header up to the EtherType, which stands in front of the IP header already: addresses, and exactly these
+// tags, of priority 0. The header's front moves as they need it.
+func (p *Packet) SetEthernet(dst, src [6]byte, vlans lb.VLANs) {
+	p.Off = p.L3 - EtherLen
+	if vlans != 0 {
+		p.putTags(vlans)
+	}
 	e := p.Buf[p.Off : p.Off+12]
 	copy(e[0:6], dst[:])
 	copy(e[6:12], src[:])
+}
+
+func (p *Packet) putTags(vlans lb.VLANs) {
+	n := vlans.Len()
+	p.Off -= n * VLANLen
+	tags := p.Buf[p.Off+12 : p.L3-2]
+	for i := range n {
+		etherType, id := vlans.Tag(i)
+		binary.BigEndian.PutUint16(tags[i*VLANLen:], etherType)
+		binary.BigEndian.PutUint16(tags[i*VLANLen+2:], id)
+	}
+}
+
+// VLANs returns the frame's tags.
+func (p *Packet) VLANs() (v lb.VLANs) {
+	for tags := p.Buf[p.Off+12 : p.L3-2]; len(tags) >= VLANLen; tags = tags[VLANLen:] {
+		v = v.Push(binary.BigEndian.Uint16(tags), binary.BigEndian.Uint16(tags[2:]))
+	}
+	return v
 }
 
 // SrcMAC returns the address of whoever put the frame on the wire last.
