@@ -2,29 +2,63 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
 	"weir/control"
 	"weir/control/admin"
 	"weir/control/api"
+	"weir/control/metrics"
 	"weir/ipvsadm"
 	"weir/lb"
 )
 
-// listen makes the admin socket before anything is attached: should another weir run with it, this one does not start.
+// listen makes the sockets for operators before anything is attached: should another weir run with them, this one does not start.
 func (d *director) listen(context.Context) error {
-	if d.config.socket == "" {
+	var err error
+	if d.config.socket != "" {
+		if d.socket, err = api.Listen(d.config.socket); err != nil {
+			return fmt.Errorf("--admin-socket: %w", err)
+		}
+		d.deferred(d.socket.Close)
+	}
+	if d.config.metrics != "" {
+		if d.metrics, err = net.Listen("tcp", d.config.metrics); err != nil {
+			return fmt.Errorf("--metrics-address: %w", err)
+		}
+		d.deferred(func() error {
+			if err := d.metrics.Close(); !errors.Is(err, net.ErrClosed) { // as it is when it was served
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// serveMetrics answers Prometheus until the listener is closed by the function that it returns.
+func (d *director) serveMetrics(ended *sync.WaitGroup) func() error {
+	ready := func() error {
+		if !d.serving.Load() {
+			return errors.New("not serving")
+		}
 		return nil
 	}
-	var err error
-	if d.socket, err = api.Listen(d.config.socket); err != nil {
-		return fmt.Errorf("--admin-socket: %w", err)
+	server := http.Server{
+		Handler: metrics.Handler(d.admin, ready), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
-	d.deferred(d.socket.Close)
-	return nil
+	ended.Go(func() {
+		if err := server.Serve(d.metrics); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("--metrics-address is no longer served", "error", err)
+		}
+	})
+	return server.Close
 }
 
 // startAdmin takes the rules under administration: from here on they may change.
@@ -62,11 +96,17 @@ func (d *director) startAdmin(ctx context.Context) error {
 			}
 		})
 	}
+	closeMetrics := func() error { return nil }
+	if d.metrics != nil {
+		closeMetrics = d.serveMetrics(&ended)
+	}
+	d.serving.Store(true)
 	// Nobody changes anything any more when the rest is taken down, and what was changed last is saved.
 	d.deferred(func() error {
-		var err error
+		d.serving.Store(false)
+		err := closeMetrics()
 		if server != nil {
-			err = server.Close()
+			err = errors.Join(err, server.Close())
 		}
 		cancel()
 		ended.Wait()

@@ -37,6 +37,7 @@ type config struct {
 	logLevel    slog.Level
 	logFormat   string
 	socket      string         // --admin-socket; empty: none
+	metrics     string         // --metrics-address; empty: not served
 	saveFile    string         // --save
 	saved       bool           // initial is what saveFile held
 	initial     *ipvsadm.Rules // what saveFile said at the start, or else rules and rulesFile
@@ -163,6 +164,9 @@ func (c *config) checkWanted(p *problems) {
 func (c *config) checkFiles(p *problems) bool {
 	if len(c.socket) > maxSocketPath {
 		p.add("admin-socket", c.socket, "longer than %d bytes", maxSocketPath)
+	}
+	if _, err := netip.ParseAddrPort(c.metrics); err != nil && c.metrics != "" {
+		p.add("metrics-address", c.metrics, "want ADDRESS:PORT, as 127.0.0.1:9100 or [::]:9100")
 	}
 	if c.saveFile == "" {
 		return true

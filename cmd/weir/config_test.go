@@ -47,6 +47,7 @@ var bad = []badLine{
 	{good[2:], `--interface: missing: name at least one interface`},
 	{[]string{"-i", "nosuchiface0", "--admin-socket", ""}, `--rule, --rules: neither given, and no --admin-socket to get rules from: there is nothing to balance`},
 	{with("--admin-socket", "/run/"+strings.Repeat("s", 92)), `--admin-socket "/run/` + strings.Repeat("s", 92) + `": longer than 96 bytes`},
+	{with("--metrics-address", "localhost:9100"), `--metrics-address "localhost:9100": want ADDRESS:PORT, as 127.0.0.1:9100 or [::]:9100`},
 	{with("--save", "/nowhere/rules"), `--save "/nowhere/rules": its directory does not exist`},
 	{with("--save", "/tmp"), `--save "/tmp": is not a regular file`},
 	{with("--rules", "/dev/null", "--save", "/dev/../dev/null"), `--save "/dev/../dev/null": is the file of --rules: weir would write over it; choose another one`},

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +50,8 @@ type director struct {
 	started     time.Time
 	addresses   assigned
 	socket      *api.Socket     // nil: none
+	metrics     net.Listener    // nil: none
+	serving     atomic.Bool     // between start and close
 	admin       *admin.Director // has the rules in force
 	saver       *admin.Saver    // nil: none
 	load        sampler

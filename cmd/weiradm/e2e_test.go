@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"io/fs"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -34,7 +36,7 @@ func TestTheDaemon(t *testing.T) {
 	vip := netip.MustParseAddr("192.0.2.101")
 	l := lab.New(t, testnet.New(t), testnet.Plan{VIPs: []string{vip.String()}})
 	saved := filepath.Join(t.TempDir(), "rules")
-	p, err := l.StartWeir(context.Background(), weir, nil, nil, "--save", saved)
+	p, err := l.StartWeir(context.Background(), weir, nil, nil, "--save", saved, "--metrics-address", "127.0.0.1:9100")
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("weir wrote:\n%s", p.Output())
@@ -107,6 +109,12 @@ func TestTheDaemon(t *testing.T) {
 		t.Errorf("trace:\n%s", out)
 	}
 
+	for path, want := range map[string]string{"readyz": "ok", "metrics": `weir_service_connections_total{protocol="tcp",service="192.0.2.101:80"} 20`} {
+		if text := get(t, l.Director, "127.0.0.1:9100", path); !strings.Contains(text, want) {
+			t.Errorf("/%s has no %s:\n%s", path, want, text)
+		}
+	}
+
 	// One server goes, in the face of clients; the other has it all.
 	must("", "-d", "-t", "192.0.2.101:80", "-r", l.Servers[1].IP.String()+":80")
 	request(10)
@@ -134,4 +142,20 @@ func TestTheDaemon(t *testing.T) {
 	if err := p.Stop(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// get asks a server that listens in a namespace.
+func get(t *testing.T, ns *testnet.Namespace, address, path string) string {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DialContext: ns.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	r, err := c.Get("http://" + address + "/" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
