@@ -40,7 +40,7 @@ func TestBigDatagramsArriveWhole(t *testing.T) {
 			}
 			for what, way := range ways {
 				if way.mode == lb.FULLNAT && way.cross {
-					continue // fragments do not cross between the families (docs/ipvs-differences.md)
+					continue // fragments do not cross between the families (README, Limits)
 				}
 				services[what] = lab.Service{Proto: lb.UDP, VIP: netip.AddrPortFrom(netip.MustParseAddr(way.vip), echoPort), Mode: way.mode,
 					Weights: []int{1, 1, 1}, Tunnel: way.tunnel, Cross: way.cross}
