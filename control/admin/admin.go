@@ -104,9 +104,6 @@ func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error
 	for i, c := range commands {
 		err := e.check(c)
 		if err == nil {
-			err = e.addAddress(c)
-		}
-		if err == nil {
 			err = e.apply(c)
 		}
 		if err != nil {
@@ -142,10 +139,9 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 		return done, nil
 	}
 	d.await(newServers(commands))
-	for _, c := range commands {
-		if err := e.addAddress(c); err != nil {
-			return done, errors.Join(err, d.remove(slices.Collect(maps.Keys(e.added))))
-		}
+	added := slices.Clone(e.added)
+	if err := e.addAddresses(); err != nil {
+		return done, errors.Join(err, d.remove(added))
 	}
 	d.rules = e.rules
 	done.Applied = len(commands)

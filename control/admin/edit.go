@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"cmp"
+	"errors"
 	"maps"
 	"slices"
 
@@ -17,7 +19,7 @@ type edit struct {
 	touched  []lb.ServiceKey // in the order the commands came to them
 	before   map[lb.ServiceKey]bool
 	removed  map[lb.ServiceKey]bool // taken out, if only to be added again
-	added    map[lb.Addr]bool       // addresses that were put on the host for this edit
+	added    []lb.Addr              // addresses that the host is to have for new services
 	touches  []ipvsadm.Command      // edits of a server that give it the values it has
 	zero     []lb.ServiceKey
 	zeroAll  bool
@@ -67,20 +69,12 @@ func find(servers []lb.Server, v lb.Server) (lb.Server, bool) {
 	return lb.Server{}, false
 }
 
-// addAddress puts a new service's address on the host, before anything is sent there.
-func (e *edit) addAddress(c ipvsadm.Command) error {
-	a := c.Service.Key.Addr
-	if c.Op != ipvsadm.OpAddService || !a.IsValid() || e.uses[a] > 0 || e.added[a] {
-		return nil
-	}
-	if err := e.add([]lb.Addr{a}); err != nil {
-		return err
-	}
-	if e.added == nil {
-		e.added = map[lb.Addr]bool{}
-	}
-	e.added[a] = true
-	return nil
+// addAddresses puts new services' addresses on the host, all in one go: each go looks through all that the host has.
+func (e *edit) addAddresses() error {
+	slices.SortFunc(e.added, func(a, b lb.Addr) int { return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo)) })
+	added := slices.Compact(e.added)
+	e.added = nil
+	return e.add(added)
 }
 
 // apply does a command that was checked to the rules and notes what it touches.
@@ -109,6 +103,11 @@ func (e *edit) apply(c ipvsadm.Command) error {
 	case ipvsadm.OpDeleteService:
 		e.touch(key)
 		e.takeOut(key)
+	case ipvsadm.OpAddService:
+		if a := key.Addr; a.IsValid() && e.uses[a] == 0 {
+			e.added = append(e.added, a)
+		}
+		e.touch(key)
 	default:
 		e.touch(key)
 	}
@@ -168,6 +167,8 @@ func (e *edit) finish() error {
 	if len(removed)+len(set) > 0 {
 		late = e.Store.Edit(removed, set)
 	}
+	// Only now: who hears of an address uses it at once.
+	late = errors.Join(late, e.addAddresses())
 	for _, c := range e.touches {
 		e.Store.Touch(c.Service.Key, c.Server.Addr, c.Server.Port)
 	}
@@ -180,10 +181,7 @@ func (e *edit) finish() error {
 		e.Store.Zero(e.zero...)
 	}
 	e.changed()
-	if err := e.remove(slices.Collect(maps.Keys(gone))); late == nil {
-		late = err
-	}
-	if late != nil {
+	if late = errors.Join(late, e.remove(slices.Collect(maps.Keys(gone)))); late != nil {
 		return &api.Error{Text: "the change is in force, but: " + late.Error()}
 	}
 	return nil
