@@ -56,7 +56,7 @@ fuzz-short:
 	@scripts/fuzz.sh 3s
 
 deps:
-	@scripts/deps.sh gcc libc6-dev iproute2 git
+	@scripts/deps.sh gcc libc6-dev iproute2 git netbase
 
 clean:
 	rm -rf bin

@@ -27,7 +27,7 @@ func (c *change) publish() error {
 	var errs []error
 	for _, f := range c.after {
 		if err := f(); err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", ErrSteer, err))
+			errs = append(errs, fmt.Errorf("%w: %w", ErrPartly, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -126,16 +126,23 @@ func (c *change) setServers(v *service) (changed bool) {
 	}
 	for _, config := range v.config.Servers {
 		key := serverKey{v.config.Key, config.Addr, config.Port}
-		if _, isNew := wanted[key]; isNew {
-			kept = slices.Insert(kept, 0, c.addServer(key, config))
-			changed = true
+		if _, isNew := wanted[key]; !isNew {
+			continue
 		}
+		s, err := c.addServer(key, config)
+		if err != nil {
+			c.after = append(c.after, func() error { return fmt.Errorf("server %s of %s: %w", config.Addr, key.service, err) })
+			continue
+		}
+		kept = slices.Insert(kept, 0, s)
+		changed = true
 	}
 	v.servers = kept
 	return changed
 }
 
-func (c *change) addServer(key serverKey, config lb.Server) *server {
+// addServer makes a server, or has one back that was removed and still has connections. The error: no more can be named.
+func (c *change) addServer(key serverKey, config lb.Server) (*server, error) {
 	s := c.lingering[key]
 	if s != nil {
 		delete(c.lingering, key)
@@ -143,7 +150,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 	} else {
 		id, load, err := c.conns.Servers().Acquire()
 		if err != nil {
-			panic(fmt.Sprintf("control: %d servers: %v", lb.MaxServers, err))
+			return nil, err
 		}
 		c.shared.Meter(id)
 		s = &server{key: key, id: id, load: load}
@@ -158,7 +165,7 @@ func (c *change) addServer(key serverKey, config lb.Server) *server {
 	c.services[key.service].enter(s, c.shared.Traffic(s.id))
 	s.show()
 	c.compile(s)
-	return s
+	return s, nil
 }
 
 // removeServer keeps the server, unlisted, until no connection names it: Reap finds out.

@@ -195,11 +195,11 @@ func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 // is6 reports whether a service's packets are IPv6.
 func is6(k lb.ServiceKey) bool { return k.Is6 || k.Mark == 0 && !k.Addr.Is4() }
 
-// ErrSteer marks an error that came after a change took effect for workers: the redirect program does not know all of it.
-var ErrSteer = errors.New("in force, but not all packets are redirected")
+// ErrPartly marks an error that came after a change took effect: the redirect program or the table had no room for all of it.
+var ErrPartly = errors.New("in force, but not all of it")
 
 // Apply makes services the configuration: what is new is added, what is gone removed, what differs edited, and nothing else
-// is touched. It is checked whole first: with an error that is not ErrSteer nothing has changed.
+// is touched. It is checked whole first: with an error that is not ErrPartly nothing has changed.
 func (s *Store) Apply(services []lb.Service) error {
 	if err := s.Check(services); err != nil {
 		return err

@@ -83,10 +83,16 @@ func start(c *config, log *slog.Logger) (*director, error) {
 // deferred notes what undoes a step.
 func (d *director) deferred(f func() error) { d.undo = append(d.undo, f) }
 
+// Room in steer's maps: 16 bytes an entry, whether used or not.
+const (
+	maxServices   = 1 << 17
+	maxNATServers = 1 << 18
+)
+
 // openControl makes what does not touch the interfaces yet: maps, table, paths.
 func (d *director) openControl(ctx context.Context) error {
 	var err error
-	if d.steer, err = bpf.Load(bpf.Options{}); err != nil {
+	if d.steer, err = bpf.Load(bpf.Options{MaxServices: maxServices, MaxServers: maxNATServers}); err != nil {
 		return err
 	}
 	d.deferred(d.steer.Close)

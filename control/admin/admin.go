@@ -177,7 +177,7 @@ func (d *Director) replace(rules *ipvsadm.Rules) (done bool, err error) {
 		return false, errors.Join(err, d.remove(fresh))
 	}
 	late := d.Store.Apply(services)
-	if late != nil && !errors.Is(late, control.ErrSteer) {
+	if late != nil && !errors.Is(late, control.ErrPartly) {
 		return false, errors.Join(late, d.remove(fresh))
 	}
 	gone := difference(d.uses, uses)
