@@ -374,6 +374,9 @@ func TestDrain(t *testing.T) {
 	if out := r.must("drain 10.20.0.2:80 --json"); json.Unmarshal([]byte(out), &d) != nil || d.Server != "10.20.0.2:80" || len(d.Services) != 1 {
 		t.Errorf("%s", out)
 	}
+	if out := r.must("drain 10.20.0.2:80 --remove"); !strings.Contains(out, "\nremoved from TCP ") || strings.Contains(r.must("-Sn"), "10.20.0.2:80") {
+		t.Errorf("drain --remove printed\n%s\nand left\n%s", out, r.must("-Sn"))
+	}
 	// A server that can no longer be reached can still be drained.
 	r.must("-A -t 10.9.0.1:90", "-a -t 10.9.0.1:90 -r 10.20.0.9:90 -m")
 	r.paths.strange = lb.MustParseAddr("10.20.0.9")
