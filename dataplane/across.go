@@ -48,7 +48,7 @@ func (w *Worker) errorAcross(t *Table, p, q *packet.Packet, c *conntrack.Conn, d
 	if !forward.Answer(q, message, sent.Dst, mtu) {
 		return 0, reason.CannotCross
 	}
-	q.SetEthernet(back.DstMAC, back.SrcMAC, back.VLANs)
+	q.SetEthernet(&back.DstMAC, &back.SrcMAC, back.VLANs)
 	*p = *q
 	if dir == conntrack.Reverse {
 		w.count.ToClient++

@@ -100,7 +100,7 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 		return 0, reason.BadQuote
 	}
 	out := int(c.ClientIface)
-	inner.SetEthernet(c.ClientMAC, t.ifaces[out].MAC, c.ClientVLANs)
+	inner.SetEthernet(&c.ClientMAC, &t.ifaces[out].MAC, c.ClientVLANs)
 	*p = *inner
 	w.count.ToClient++
 	return out, reason.None

@@ -71,7 +71,7 @@ func (w *Worker) insert(t *Table, in *IfaceQueue, p *packet.Packet, s *Service, 
 		Virtual: p.Flow.Dst, VirtualPort: p.Flow.DstPort,
 		Proto: p.Flow.Proto, Mode: server.Mode, ServerID: server.ID,
 		Server: server.Addr, ServerPort: server.Port,
-		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface), ClientVLANs: p.VLANs(), ClientTag: clientTag(p.SrcMAC(), in.Iface, p.VLANs()),
+		ClientMAC: p.SrcMAC(), ClientIface: uint16(in.Iface), ClientVLANs: p.VLANs(), ClientTag: clientTag(p.SrcMACBits(), in.Iface, p.VLANs()),
 		Control: control,
 	}
 	if c.ServerPort == 0 {

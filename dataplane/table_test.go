@@ -171,7 +171,7 @@ func TestTrafficIsShownAtTheBatchsEndAndAddsUpOverWorkers(t *testing.T) {
 
 func TestClientTagsTellPathsApart(t *testing.T) {
 	seen := map[uint16]string{}
-	look := func(mac [6]byte, iface int, vlans lb.VLANs) {
+	look := func(mac uint64, iface int, vlans lb.VLANs) {
 		name, tag := fmt.Sprint(mac, iface, vlans), clientTag(mac, iface, vlans)
 		if other, taken := seen[tag]; taken {
 			t.Errorf("%s and %s have one tag", name, other)
@@ -180,15 +180,15 @@ func TestClientTagsTellPathsApart(t *testing.T) {
 	}
 	for iface := range 4 {
 		for last := range 64 {
-			look([6]byte{2, 0, 0, 0, 0, byte(last)}, iface, 0)
+			look(2|uint64(last)<<40, iface, 0)
 		}
 	}
 	clear(seen)
 	for id := range uint16(40) {
 		one := lb.VLANs(0).Push(lb.CustomerTag, 100+id)
-		look([6]byte{2}, 0, one)
-		look([6]byte{2}, 1, one)
-		look([6]byte{2}, 0, one.Push(lb.CustomerTag, 7))
-		look([6]byte{2}, 0, lb.VLANs(0).Push(lb.ServiceTag, 100+id).Push(lb.CustomerTag, 7))
+		look(2, 0, one)
+		look(2, 1, one)
+		look(2, 0, one.Push(lb.CustomerTag, 7))
+		look(2, 0, lb.VLANs(0).Push(lb.ServiceTag, 100+id).Push(lb.CustomerTag, 7))
 	}
 }

@@ -12,8 +12,6 @@
 package dataplane
 
 import (
-	"encoding/binary"
-
 	"weir/conntrack"
 	"weir/dataplane/forward"
 	"weir/dataplane/packet"
@@ -59,9 +57,9 @@ type Worker struct {
 	host    Host
 	sweeper *conntrack.Sweeper
 
-	// Scratch of the packets at hand, and of the one among them.
-	looks [group]look
-	conn  conntrack.Conn
+	// Scratch of the packet at hand. It stands in front of the large arrays, in whichever the memory's page ends: a hop on both sides of
+	// that took NAT from 73 to 81 ns a packet.
+	conn conntrack.Conn
 	// replaced is the connection that the packet at hand supersedes. It counts at its server until another has been picked, as in
 	// IPVS, where a timer ends it a moment later (ip_vs_conn_expire_now).
 	replaced conntrack.Ref
@@ -71,7 +69,10 @@ type Worker struct {
 	inner    packet.Packet // of a quoted tunnel packet, and a fragment that has waited
 	took     taken
 	made     decision
-	frames   [BatchSize]Frame
+
+	// Of all packets at hand.
+	looks  [group]look
+	frames [BatchSize]Frame
 
 	now        uint32 // of this batch
 	id         uint16 // identification of the last IPv4 header made
@@ -328,19 +329,17 @@ func (w *Worker) nextID() uint16 {
 // follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what
 // others say of them, it does not. The tag, in the entry's first cache line, spares reading the second to find that nothing changed.
 func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
-	mac, vlans := p.SrcMAC(), p.VLANs()
-	if tag := clientTag(mac, in.Iface, vlans); tag != c.ClientTag && ref != 0 {
-		c.ClientTag, c.ClientMAC, c.ClientIface, c.ClientVLANs = tag, mac, uint16(in.Iface), vlans
+	if tag := clientTag(p.SrcMACBits(), in.Iface, p.VLANs()); tag != c.ClientTag && ref != 0 {
+		c.ClientTag, c.ClientMAC, c.ClientIface, c.ClientVLANs = tag, p.SrcMAC(), uint16(in.Iface), p.VLANs()
 		w.shared.conns.SetClient(ref, c)
 	}
 }
 
 // clientTag is 16 bits of where a client's packets come from. Two ways with one tag (1 in 65,536 pairs) would leave answers on the
 // first until the client's path changes once more, so every bit of the address counts in it.
-func clientTag(mac [6]byte, iface int, vlans lb.VLANs) uint16 {
-	v := uint64(binary.LittleEndian.Uint32(mac[:4])) | uint64(binary.LittleEndian.Uint16(mac[4:]))<<32 | uint64(iface)<<48
-	v += uint64(vlans) * 0xc2b2ae3d27d4eb4f     // any odd number that is not the other
-	return uint16(v * 0x9e3779b97f4a7c15 >> 48) // Fibonacci hashing: the golden ratio's top bits
+func clientTag(mac uint64, iface int, vlans lb.VLANs) uint16 {
+	v := (mac | uint64(iface)<<48) + uint64(vlans)*0xc2b2ae3d27d4eb4f // any odd number that is not the other
+	return uint16(v * 0x9e3779b97f4a7c15 >> 48)                       // Fibonacci hashing: the golden ratio's top bits
 }
 
 // send hands the frame to the queue of interface out: itself when that is where it came from, else a copy of it.

@@ -22,7 +22,7 @@ type Path struct {
 }
 
 // address writes the frame's header for the path.
-func (path *Path) address(p *packet.Packet) { p.SetEthernet(path.DstMAC, path.SrcMAC, path.VLANs) }
+func (path *Path) address(p *packet.Packet) { p.SetEthernet(&path.DstMAC, &path.SrcMAC, path.VLANs) }
 
 // Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
 // server's path: nothing in it depends on the packet.

@@ -78,7 +78,7 @@ func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
 		binary.BigEndian.PutUint16(message[2:4], packet.Checksum(message))
 	}
 	p.L3, p.L4, p.End = l3, l3+header, l3+added+quote
-	p.SetEthernet(dst, src, vlans)
+	p.SetEthernet(&dst, &src, vlans)
 	return true
 }
 

@@ -188,7 +188,7 @@ func (p *Packet) L4Bytes() []byte { return p.Buf[p.L4:p.End:p.End] }
 
 // SetEthernet writes the frame's header up to the EtherType, which stands in front of the IP header already: addresses, and exactly these
 // tags, of priority 0. The header's front moves as they need it.
-func (p *Packet) SetEthernet(dst, src [6]byte, vlans lb.VLANs) {
+func (p *Packet) SetEthernet(dst, src *[6]byte, vlans lb.VLANs) {
 	p.Off = p.L3 - EtherLen
 	if vlans != 0 {
 		p.putTags(vlans)
@@ -210,7 +210,14 @@ func (p *Packet) putTags(vlans lb.VLANs) {
 }
 
 // VLANs returns the frame's tags.
-func (p *Packet) VLANs() (v lb.VLANs) {
+func (p *Packet) VLANs() lb.VLANs {
+	if p.L3-p.Off == EtherLen {
+		return 0
+	}
+	return p.tags()
+}
+
+func (p *Packet) tags() (v lb.VLANs) {
 	for tags := p.Buf[p.Off+12 : p.L3-2]; len(tags) >= VLANLen; tags = tags[VLANLen:] {
 		v = v.Push(binary.BigEndian.Uint16(tags), binary.BigEndian.Uint16(tags[2:]))
 	}
@@ -219,6 +226,11 @@ func (p *Packet) VLANs() (v lb.VLANs) {
 
 // SrcMAC returns the address of whoever put the frame on the wire last.
 func (p *Packet) SrcMAC() [6]byte { return [6]byte(p.Buf[p.Off+6 : p.Off+12]) }
+
+// SrcMACBits is SrcMAC as a number below 2^48, in one load.
+func (p *Packet) SrcMACBits() uint64 {
+	return binary.LittleEndian.Uint64(p.Buf[p.Off+6:p.Off+EtherLen]) & (1<<48 - 1)
+}
 
 // DstMAC returns the address the frame was sent to.
 func (p *Packet) DstMAC() [6]byte { return [6]byte(p.Buf[p.Off : p.Off+6]) }
