@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -332,6 +333,10 @@ func (d *director) attach(context.Context) error {
 			attrs = append(attrs, "why_not", why)
 		}
 		d.log.Info("attached", attrs...)
+		if f.HidesTags != "" {
+			d.log.Warn("the device takes VLAN tags out of frames: tagged clients get untagged answers", "interface", f.Name,
+				"fix", "ethtool -K "+f.Name+" "+strings.ReplaceAll(f.HidesTags, " ", " off ")+" off")
+		}
 		if a.NativeError != nil {
 			d.log.Warn("native XDP refused, using generic: slower", "interface", f.Name, "error", a.NativeError)
 		}

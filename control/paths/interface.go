@@ -1,13 +1,11 @@
 package paths
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +22,7 @@ type Interface struct {
 	Ethernet  bool   // frames have Ethernet headers; weir serves no other
 	RxQueues  int    // in use now; AF_XDP queue numbers are below
 	TxQueues  int
+	HidesTags string // the features, as for ethtool -K, by which the device takes VLAN tags out of frames before XDP sees these; "" for none
 
 	Master     string // the bond, bridge or VRF it is a member of; "" for none
 	MasterKind string // Master's Kind
@@ -79,56 +78,6 @@ func interfaceFrom(l, master netlink.Link) Interface {
 		// What the device was made with; drivers that use fewer than that have channels to say so.
 		f.RxQueues, f.TxQueues = max(a.NumRxQueues, 1), max(a.NumTxQueues, 1)
 	}
+	f.HidesTags = hidesTags(a.Index)
 	return f
-}
-
-// driver returns the name of the interface's driver, "" where it does not say.
-func driver(name string) string {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	info, err := unix.IoctlGetEthtoolDrvinfo(fd, name)
-	if err != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(info.Driver[:])
-}
-
-// channels returns how many receive and transmit queues the device has in use, false where the driver does not say. By
-// netlink (Documentation/networking/ethtool-netlink.rst, CHANNELS_GET), because /sys shows the namespace it was mounted in.
-func channels(index int) (rx, tx int, ok bool) {
-	family, err := netlink.GenlFamilyGet(unix.ETHTOOL_GENL_NAME)
-	if err != nil {
-		return 0, 0, false
-	}
-	req := nl.NewNetlinkRequest(int(family.ID), 0)
-	req.AddData(&nl.Genlmsg{Command: unix.ETHTOOL_MSG_CHANNELS_GET, Version: unix.ETHTOOL_GENL_VERSION})
-	header := nl.NewRtAttr(unix.NLA_F_NESTED|unix.ETHTOOL_A_CHANNELS_HEADER, nil)
-	header.AddRtAttr(unix.ETHTOOL_A_HEADER_DEV_INDEX, nl.Uint32Attr(uint32(index)))
-	req.AddData(header)
-	msgs, err := req.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil || len(msgs) != 1 || len(msgs[0]) < nl.SizeofGenlmsg {
-		return 0, 0, false
-	}
-	attrs, err := nl.ParseRouteAttr(msgs[0][nl.SizeofGenlmsg:])
-	if err != nil {
-		return 0, 0, false
-	}
-	for _, a := range attrs {
-		if len(a.Value) != 4 {
-			continue
-		}
-		n := int(binary.NativeEndian.Uint32(a.Value))
-		switch a.Attr.Type {
-		case unix.ETHTOOL_A_CHANNELS_RX_COUNT:
-			rx += n
-		case unix.ETHTOOL_A_CHANNELS_TX_COUNT:
-			tx += n
-		case unix.ETHTOOL_A_CHANNELS_COMBINED_COUNT:
-			rx, tx = rx+n, tx+n
-		}
-	}
-	return rx, tx, rx > 0 && tx > 0
 }

@@ -22,6 +22,16 @@ func TestInterfaceFacts(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
 	}
+	if out, err := a.Run("ethtool", "-K", "p0", "rxvlan", "on"); err != nil {
+		t.Fatal(err, out)
+	}
+	err = a.Do(func() (err error) {
+		got, err = InterfaceByName("p0")
+		return err
+	})
+	if err != nil || got.HidesTags != "rx-vlan-hw-parse" {
+		t.Errorf("%v: tags are hidden by %q", err, got.HidesTags)
+	}
 	// What is in use counts, not what the device was made with.
 	if out, err := a.Run("ethtool", "-L", "p0", "rx", "3", "tx", "2"); err != nil {
 		t.Fatal(err, out)

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +27,33 @@ func disableOffloads(device string) error {
 			return fmt.Errorf("turn off offload of %s on %s: %w", c.name, device, err)
 		}
 	}
+	if err := disableServiceTags(device); err != nil {
+		return fmt.Errorf("turn off offload of service tags on %s: %w", device, err)
+	}
 	return nil
+}
+
+// disableServiceTags does for 802.1ad what the above does for 802.1Q. Only netlink knows these features
+// (Documentation/networking/ethtool-netlink.rst, FEATURES_SET): a bit that is named without a value is turned off.
+func disableServiceTags(device string) error {
+	family, err := netlink.GenlFamilyGet(unix.ETHTOOL_GENL_NAME)
+	if err != nil {
+		return err
+	}
+	req := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_ACK)
+	req.AddData(&nl.Genlmsg{Command: unix.ETHTOOL_MSG_FEATURES_SET, Version: unix.ETHTOOL_GENL_VERSION})
+	header := nl.NewRtAttr(unix.NLA_F_NESTED|unix.ETHTOOL_A_FEATURES_HEADER, nil)
+	header.AddRtAttr(unix.ETHTOOL_A_HEADER_DEV_NAME, nl.ZeroTerminated(device))
+	req.AddData(header)
+	wanted := nl.NewRtAttr(unix.NLA_F_NESTED|unix.ETHTOOL_A_FEATURES_WANTED, nil)
+	bits := wanted.AddRtAttr(unix.NLA_F_NESTED|unix.ETHTOOL_A_BITSET_BITS, nil)
+	for _, name := range []string{"tx-vlan-stag-hw-insert", "rx-vlan-stag-hw-parse"} {
+		bit := bits.AddRtAttr(unix.NLA_F_NESTED|unix.ETHTOOL_A_BITSET_BITS_BIT, nil)
+		bit.AddRtAttr(unix.ETHTOOL_A_BITSET_BIT_NAME, nl.ZeroTerminated(name))
+	}
+	req.AddData(wanted)
+	_, err = req.Execute(unix.NETLINK_GENERIC, 0)
+	return err
 }
 
 // Stats returns what the driver itself counts, by the names that ethtool -S prints: of a veth, rx_queue_0_xdp_packets and the like.
