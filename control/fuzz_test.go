@@ -76,6 +76,7 @@ func FuzzWorker(f *testing.F) {
 			return
 		}
 		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, both)
+		d.paths.vlans = taggings[len(frame)%len(taggings)].vlans()
 		if err := d.store.Apply(list); err != nil {
 			t.Fatal(err)
 		}

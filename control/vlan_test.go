@@ -172,3 +172,59 @@ func wantTagsKept(t *testing.T, f family, mode string, front, back tagging) {
 	}
 	wantTags(t, left[0][0], front)
 }
+
+// An error about weir's own outer packet, from the servers' side, becomes one to the client, with the client's tags.
+func TestErrorsAboutTunnelsHaveTheClientsTags(t *testing.T) {
+	for _, front := range taggings {
+		for _, back := range taggings {
+			for _, f := range families {
+				d := newTagDirector(t, f, "-i", back)
+				sent := testpkt.Decode(t, d.exchange(0, front.on(testpkt.UDP(f.client, f.vip).DF().Size(1400)).Bytes())[1][0])
+				typ, code := uint8(3), uint8(4)
+				if f.name == "IPv6" {
+					typ, code = 2, 0
+				}
+				ip := sent.Frame[14+4*len(back.ids):]
+				left := d.exchange(1, back.on(about(routers[f.name], sent.Src.Addr(), typ, code, 1300, ip, 500)).Bytes())
+				if len(left[0]) != 1 || len(left[1]) != 0 {
+					t.Fatalf("%s %s %s: %d frames to the client; %v", f.name, front, back, len(left[0]), stops(d))
+				}
+				if v := wantTags(t, left[0][0], front); v.ICMPType != typ || v.Dst.Addr() != f.client.Addr() {
+					t.Errorf("the client is told %+v", v.IP)
+				}
+			}
+		}
+	}
+}
+
+// FULLNAT between two IP versions, and the errors about it, each with the tags of the side they leave by.
+func TestTagsAcrossFamilies(t *testing.T) {
+	for _, front := range taggings {
+		for _, back := range taggings {
+			for i, f := range families {
+				other := families[1-i]
+				cross := f
+				cross.server = other.server
+				d := newTagDirector(t, cross, "-F", back)
+				left := d.exchange(0, front.on(testpkt.UDP(f.client, f.vip).Text("ask")).Bytes())
+				if len(left[1]) != 1 {
+					t.Fatalf("%s %s %s: %d frames to the server; %v", f.name, front, back, len(left[1]), stops(d))
+				}
+				asked := wantTags(t, left[1][0], back)
+				left = d.exchange(1, back.on(testpkt.UDP(other.server, asked.Src).Text("answer")).Bytes())
+				if len(left[0]) != 1 {
+					t.Fatalf("%s %s %s: %d frames to the client; %v", f.name, front, back, len(left[0]), stops(d))
+				}
+				if v := wantTags(t, left[0][0], front); v.Src != f.vip || string(v.Payload) != "answer" {
+					t.Errorf("the client gets %+v", v.IP)
+				}
+				refused := map[string][2]uint8{"IPv4": {3, 3}, "IPv6": {1, 4}}[other.name]
+				left = d.exchange(1, back.on(about(other.server.Addr(), asked.Src.Addr(), refused[0], refused[1], 0, asked.Frame[14+4*len(back.ids):], 0)).Bytes())
+				if len(left[0]) != 1 {
+					t.Fatalf("%s %s %s: %d errors to the client; %v", f.name, front, back, len(left[0]), stops(d))
+				}
+				wantTags(t, left[0][0], front)
+			}
+		}
+	}
+}

@@ -334,7 +334,7 @@ func (d *director) attach(context.Context) error {
 		}
 		d.log.Info("attached", attrs...)
 		if f.HidesTags != "" {
-			d.log.Warn("the device takes VLAN tags out of frames: tagged clients get untagged answers", "interface", f.Name,
+			d.log.Warn("the device takes VLAN tags out of frames: tagged clients, if there are any, get untagged answers", "interface", f.Name,
 				"fix", "ethtool -K "+f.Name+" "+strings.ReplaceAll(f.HidesTags, " ", " off ")+" off")
 		}
 		if a.NativeError != nil {
