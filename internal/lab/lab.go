@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,7 +40,8 @@ const (
 // Lab is a topology whose servers serve.
 type Lab struct {
 	*testnet.Topology
-	decaps []*bpf.Decap
+	decaps  []*bpf.Decap
+	dialled atomic.Uint32 // the client's TCP connections
 }
 
 // New builds the topology in an empty network and starts its servers: HTTP and UDP echo, on their own addresses and on the VIPs of the plan,

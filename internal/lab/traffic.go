@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
-
-	"weir/internal/testnet"
 )
 
 // Tally is what the client found out.
@@ -69,13 +69,37 @@ func each(ctx context.Context, n, atOnce int, task func(i int) (server string, c
 }
 
 // httpClient returns a client whose every request is a connection of its own.
-func httpClient(from *testnet.Host) *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
+func (l *Lab) httpClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
+}
+
+// firstPort is the first port that needs no privilege.
+const firstPort = 1024
+
+// dial connects from a port that no connection before had. Left to itself, the kernel takes one again as soon as its connection
+// has ended, which here is while the director still knows it; then the SYN finds the old connection and its server, as IPVS has
+// it, and the scheduler is not asked.
+func (l *Lab) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	from := l.Client.IP
+	if to.Addr().Is6() {
+		from = l.Client.IP6
+	}
+	for {
+		port := firstPort + uint16(l.dialled.Add(1)%(1<<16-firstPort))
+		c, err := l.Client.DialFrom(ctx, network, netip.AddrPortFrom(from, port).String(), address)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return c, err
+		}
+	}
 }
 
 // Requests sends n HTTP requests to a service, each on a fresh connection.
 func (l *Lab) Requests(ctx context.Context, to netip.AddrPort, n int) *Tally {
-	client := httpClient(l.Client)
+	client := l.httpClient()
 	return each(ctx, n, 16, func(int) (string, netip.Addr, int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
@@ -95,7 +119,7 @@ func (l *Lab) Requests(ctx context.Context, to netip.AddrPort, n int) *Tally {
 
 // Download fetches n bytes on one connection and compares their SHA-256.
 func (l *Lab) Download(ctx context.Context, to netip.AddrPort, n int64) *Tally {
-	client := httpClient(l.Client)
+	client := l.httpClient()
 	return each(ctx, 1, 1, func(int) (string, netip.Addr, int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
