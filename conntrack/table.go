@@ -1,7 +1,7 @@
 // Package conntrack is the connection table: which server a flow belongs to, in what state it is, and when it ends. There is one
 // table, shared by all workers: an answer may come in on another queue than the request, and persistence and the counts that schedulers
-// use need one truth. It lies outside Go's heap, without a pointer in it, and is read without locks; DESIGN.md, "The
-// connection table", has the reasons.
+// use need one truth. It lies outside Go's heap, without a pointer in it, and is read without locks; docs/ARCHITECTURE.md has
+// the reasons.
 //
 //	t, err := conntrack.New(conntrack.Options{Capacity: 1 << 20})
 //	id, load, err := t.Servers().Acquire()           // control, once per server

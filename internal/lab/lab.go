@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -49,6 +50,7 @@ type Lab struct {
 func New(r testnet.Reporter, n *testnet.Net, plan testnet.Plan) *Lab {
 	r.Helper()
 	l := &Lab{Topology: testnet.NewTopology(n, plan)}
+	r.Cleanup(func() { os.Remove(l.Socket()) }) // of a weir that was killed
 	for _, host := range l.Servers {
 		if err := serve(r, host, plan.VIPs); err != nil {
 			r.Fatalf("%s: %v", host.Name, err)
