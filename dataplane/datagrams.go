@@ -101,7 +101,7 @@ type taken struct {
 
 func (d *datagrams) stripe(k *datagramKey) *datagramStripe { return &d.stripes[k.hash(d.seed)>>60] }
 
-// take notes a fragment and says what to do with it. With hold it may be copied, to wait for the first one.
+// take notes a fragment and says what to do with it. One that comes before its datagram's first is copied, to wait for it.
 func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface int, frame *Frame, out *taken) {
 	s := d.stripe(&k)
 	s.mu.Lock()
