@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -50,7 +49,6 @@ type Lab struct {
 func New(r testnet.Reporter, n *testnet.Net, plan testnet.Plan) *Lab {
 	r.Helper()
 	l := &Lab{Topology: testnet.NewTopology(n, plan)}
-	r.Cleanup(func() { os.Remove(l.Socket()) }) // of a weir that was killed
 	for _, host := range l.Servers {
 		if err := serve(r, host, plan.VIPs); err != nil {
 			r.Fatalf("%s: %v", host.Name, err)
@@ -166,8 +164,8 @@ func (l *Lab) Want(s Service, n int) ([]int, error) {
 	return want, nil
 }
 
-// Socket is where the director's weir listens for weiradm: namespaces share the machine's files.
-func (l *Lab) Socket() string { return "/run/" + l.Director.Name + ".sock" }
+// Socket is where the director's weir listens for weiradm.
+func (l *Lab) Socket() string { return l.Director.Socket() }
 
 // StartWeir runs the daemon on the director, with the given services and further flags, and returns when it is ready. It is told to stop when
 // ctx is done. What it logs goes to log too, unless that is nil.

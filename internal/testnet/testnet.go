@@ -136,6 +136,10 @@ func sameFile(f *os.File, name string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
+// Socket returns a path for a Unix socket of the namespace's own: namespaces share the machine's files. It is removed with the
+// network, also when whoever listened there was killed.
+func (ns *Namespace) Socket() string { return filepath.Join("/run", ns.Name+".sock") }
+
 // removeOrphans removes the networks whose owner is dead. Their processes died with it (see Start).
 func removeOrphans() error {
 	names, err := filepath.Glob(filepath.Join(ownersDir, "*"))
@@ -161,6 +165,7 @@ func removeNamespaces(prefix string) {
 	for _, name := range names {
 		unix.Unmount(name, unix.MNT_DETACH)
 		os.Remove(name)
+		os.Remove((&Namespace{Name: filepath.Base(name)}).Socket())
 	}
 }
 
