@@ -82,7 +82,7 @@ func (p *labProcess) status() int {
 
 // left returns what a weirlab of the given pid has left behind.
 func left(pid int) (what []string) {
-	for _, pattern := range []string{"/run/netns/weir-%d-*", "/run/weir/weir-%d-*"} {
+	for _, pattern := range []string{"/run/netns/weir-%d-*", "/run/weir/weir-%d-*", "/run/weir-%d-*"} {
 		names, _ := filepath.Glob(fmt.Sprintf(pattern, pid))
 		what = append(what, names...)
 	}
@@ -173,8 +173,10 @@ func TestUpStandsUntilDown(t *testing.T) {
 			t.Errorf("down: %v: %q", err, out)
 		}
 	}
-	if names, _ := filepath.Glob("/run/netns/" + prefix + "-*"); len(names) > 0 {
-		t.Errorf("left behind: %q", names)
+	for _, dir := range []string{"/run/netns/", "/run/"} {
+		if names, _ := filepath.Glob(dir + prefix + "-*"); len(names) > 0 {
+			t.Errorf("left behind: %q", names)
+		}
 	}
 }
 
