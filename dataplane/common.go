@@ -21,8 +21,9 @@ type Shared struct {
 	mtus      pathMTUs
 	datagrams datagrams
 
-	meters  metered
-	turning turning
+	meters   metered
+	turning  turning
+	captures atomic.Pointer[Capture] // the one under way; nil: none
 }
 
 // NewShared returns the common part for workers on conns. Clock returns seconds, rising, never 0; it is called once per

@@ -85,12 +85,16 @@ type Worker struct {
 	count  Counters
 	public shared
 	turns  turns
+
+	index    int
+	captured *Capture // that it knows of, see takePart
+	tap      *tap     // nil: no capture is under way
 }
 
 // NewWorker returns worker number index of workers, on queues that are its alone. The host path may be nil: then what would
 // go there is dropped and counted as refused.
 func NewWorker(s *Shared, index, workers int, queues []IfaceQueue, host Host) *Worker {
-	w := &Worker{shared: s, queues: queues, host: host, sweeper: s.conns.Sweeper(index, workers)}
+	w := &Worker{shared: s, queues: queues, host: host, sweeper: s.conns.Sweeper(index, workers), index: index}
 	w.meters.changed = make([]uint32, 0, BatchSize*len(queues))
 	s.join(&w.meters)
 	s.turning.join(&w.turns)
@@ -114,6 +118,9 @@ func (w *Worker) Turn() (taken int, done bool) {
 	w.turns.begin()
 	t := w.shared.table.Load()
 	w.now = w.shared.clock()
+	if c := w.shared.captures.Load(); c != w.captured {
+		w.takePart(c)
+	}
 	for i := range w.queues {
 		in := &w.queues[i]
 		n := in.Queue.Recv(w.frames[:])
@@ -161,13 +168,17 @@ func (w *Worker) handleGroup(t *Table, in *IfaceQueue, frames []Frame) {
 			conns.WarmEntry(looks[i].hash)
 		}
 	}
+	if w.tap != nil {
+		w.handleTapped(t, in, frames, looks)
+		return
+	}
 	for i := range looks {
 		w.handle(t, in, &frames[i], &looks[i])
 	}
 }
 
-// handle brings one parsed frame to its end.
-func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
+// handle brings one parsed frame to its end, and returns why it was not forwarded.
+func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reason {
 	p := &l.packet
 	out, why := in.Iface, l.why
 	switch why {
@@ -195,10 +206,11 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) {
 			w.count.Answered++
 			f.Off, f.End = p.Off, p.End
 			w.send(in, in.Iface, f)
-			return
+			return why
 		}
 		in.Queue.Drop(*f)
 	}
+	return why
 }
 
 // forward finds the packet's connection, or opens one, and rewrites the packet. It returns the interface to leave by.
