@@ -30,7 +30,7 @@ func TestSamplesAreWholePacketsAndStampsKeepTheirChecksum(t *testing.T) {
 			t.Fatal(err)
 		}
 		template := c.packet.To(testpkt.MAC(1)).Bytes()
-		g, err := NewGenerator(near.Attrs().Index, template, 10)
+		g, err := NewGenerator(near.Attrs().Index, 10, template)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestAStampNeedsRoom(t *testing.T) {
 		"TCP with two tags":   {testpkt.TCP(from, to).VLAN(1, 2).Size(66), 1, false},
 		"TCP, tags, and long": {testpkt.TCP(from, to).VLAN(1, 2).Size(100), 1, true},
 	} {
-		g, err := NewGenerator(near.Attrs().Index, c.packet.Bytes(), 1)
+		g, err := NewGenerator(near.Attrs().Index, 1, c.packet.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestAStreamKeepsItsRate(t *testing.T) {
 	near, far := newVeth(t, 1)
 	passXDP(t, far.Attrs().Index)
 	packet := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")).Size(60).Bytes()
-	g, err := NewGenerator(near.Attrs().Index, packet, 7)
+	g, err := NewGenerator(near.Attrs().Index, 7, packet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestRedirectSendsOutOfTheOtherInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	template := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")).Size(60).Bytes()
-	g, err := NewGenerator(near.Attrs().Index, template, 1)
+	g, err := NewGenerator(near.Attrs().Index, 1, template)
 	if err != nil {
 		t.Fatal(err)
 	}

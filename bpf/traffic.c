@@ -17,13 +17,21 @@
 char _license[] SEC("license") = "GPL";
 
 /*
- * What to send, set by NewGenerator. Frames come back from a page pool with whatever the receiver made of their headers, so all
- * of them are written anew each time: the first HEAD bytes, or as many as the least frame has.
+ * What to send, set by NewGenerator: packets that take turns, each with a head of its own. Frames come back from a page pool with
+ * whatever the receiver made of their headers, so all of them are written anew each time: the first HEAD bytes, or as many as the
+ * least frame has. They are as long as the longest packet; the others are cut.
  */
 #define LEAST 60
 #define HEAD 80
+#define PACKETS 16
 
-volatile const __u32 head[HEAD / 4];
+struct packet {
+	__u32 head[HEAD / 4];
+	__u32 surplus; /* bytes to cut */
+};
+
+volatile const struct packet packets[PACKETS];
+volatile const __u32 packet_count = 1;
 volatile const __u32 out_ifindex;
 volatile const __u32 flows = 1;
 volatile const __u32 stride = 1; /* from flow to flow; less than flows */
@@ -38,6 +46,7 @@ volatile const __u32 stamp_at;
 
 /* Written by the program while it runs, by its owner in between. */
 __u32 flow;
+__u32 turn; /* whose of the packets it is */
 __u64 sent;
 __u64 until; /* a run that is interrupted is run again in full: no more than this many in all */
 __u64 gap;   /* from packet to packet, in ns << GAP_SHIFT; 0: none */
@@ -69,6 +78,7 @@ SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	volatile const struct packet *packet = &packets[turn & (PACKETS - 1)];
 	__u32 *word = data;
 	__u32 addr, delta, l4_delta = 0;
 	__be32 *saddr;
@@ -89,11 +99,11 @@ int generate(struct xdp_md *ctx)
 	}
 #pragma unroll
 	for (i = 0; i < LEAST / 4; i++)
-		word[i] = head[i];
+		word[i] = packet->head[i];
 	if (data + HEAD <= end) {
 #pragma unroll
 		for (i = LEAST / 4; i < HEAD / 4; i++)
-			word[i] = head[i];
+			word[i] = packet->head[i];
 	}
 
 	saddr = at(data, end, addr_at, sizeof(*saddr));
@@ -137,6 +147,11 @@ int generate(struct xdp_md *ctx)
 	flow += stride;
 	if (flow >= flows)
 		flow -= flows;
+	if (packet_count > 1) {
+		turn = turn + 1 < packet_count ? turn + 1 : 0;
+		if (packet->surplus && bpf_xdp_adjust_tail(ctx, -(int)packet->surplus))
+			return XDP_DROP;
+	}
 	return bpf_redirect(out_ifindex, 0);
 }
 

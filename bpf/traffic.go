@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,7 +15,7 @@ import (
 
 //go:generate go tool bpf2go -go-package bpf -target bpfel -cflags "-I/usr/include/x86_64-linux-gnu -O2 -g -Wall -Wextra -Werror -Wno-address-of-packed-member" -type mac -type count -type sample traffic traffic.c
 
-// Generator sends copies of one packet out of an interface, from as many sources as it has flows, millions per second and CPU:
+// Generator sends copies of packets out of an interface, from as many sources as it has flows, millions per second and CPU:
 // the kernel's BPF_PROG_RUN makes the frames (Linux 5.18, BPF_F_TEST_XDP_LIVE_FRAMES), and they leave as if redirected by XDP. A
 // veth takes them while XDP is attached to its other end. Its methods belong to one goroutine, locked to a thread that is in the
 // interface's network namespace.
@@ -32,7 +33,8 @@ type Generator struct {
 		Due     *ebpf.Variable `ebpf:"due"`
 		Stamp   *ebpf.Variable `ebpf:"stamp"`
 	}
-	packet  []byte
+	packet  []byte // the longest
+	least   int    // length of the shortest
 	stampAt uint32
 	closed  bool
 }
@@ -43,16 +45,46 @@ const generatorBatch = 64
 // maxFlows is one flow per source port of an IPv4 /8.
 const maxFlows = 1 << 24
 
-// NewGenerator prepares to send packet: a whole frame without FCS, of at least 60 bytes (80 with IPv6), IPv4 without options or IPv6
-// without extension headers, TCP or UDP, with valid checksums. Flow 0 has the packet's own source; the next ones have the ports above
-// it and, when those are used up, the addresses above it. The flows, 1 to 16,777,216 of them, take turns in a scattered order.
-func NewGenerator(ifindex int, packet []byte, flows int) (*Generator, error) {
+// maxPackets is traffic.c's PACKETS, and headSize its HEAD.
+const (
+	maxPackets = 16
+	headSize   = 80
+)
+
+// NewGenerator prepares to send packets, 1 to 16 of them that take turns: whole frames without FCS, of at least 60 bytes (80 with IPv6), IPv4
+// without options or IPv6 without extension headers, TCP or UDP, with valid checksums. They have headers in the same places, and may differ in
+// length and in their first 80 bytes. Flow 0 has the first packet's own source; the next ones have the ports above it and, when those
+// are used up, the addresses above it. The flows, 1 to 16,777,216 of them, take turns in a scattered order.
+func NewGenerator(ifindex, flows int, list ...[]byte) (*Generator, error) {
 	if flows < 1 || flows > maxFlows {
 		return nil, fmt.Errorf("generator: %d flows: allowed are 1 to %d", flows, maxFlows)
 	}
-	at, err := locate(packet)
+	if len(list) < 1 || len(list) > maxPackets {
+		return nil, fmt.Errorf("generator: %d packets: allowed are 1 to %d", len(list), maxPackets)
+	}
+	at, err := locate(list[0])
 	if err != nil {
 		return nil, fmt.Errorf("generator: %w", err)
+	}
+	packet, least := list[0], len(list[0])
+	for _, p := range list {
+		if len(p) > len(packet) {
+			packet = p
+		}
+		least = min(least, len(p))
+	}
+	var packets [maxPackets]trafficPacket
+	for n, p := range list {
+		if its, err := locate(p); err != nil || its != at {
+			return nil, fmt.Errorf("generator: packet %d has not the first one's headers (%v)", n, err)
+		}
+		if len(p) > headSize && !bytes.Equal(p[headSize:], packet[headSize:len(p)]) {
+			return nil, fmt.Errorf("generator: packet %d differs behind its first %d bytes", n, headSize)
+		}
+		for i := range min(headSize, len(p)) / 4 {
+			packets[n].Head[i] = binary.NativeEndian.Uint32(p[i*4:])
+		}
+		packets[n].Surplus = uint32(len(packet) - len(p))
 	}
 	if _, err := net.InterfaceByIndex(ifindex); err != nil {
 		return nil, fmt.Errorf("generator: interface %d: %w", ifindex, ErrInterface)
@@ -61,24 +93,21 @@ func NewGenerator(ifindex int, packet []byte, flows int) (*Generator, error) {
 	if err != nil {
 		return nil, err
 	}
-	var head [20]uint32
-	for i := range min(len(head), len(packet)/4) {
-		head[i] = binary.NativeEndian.Uint32(packet[i*4:])
-	}
-	port := uint32(binary.BigEndian.Uint16(packet[at.port:]))
+	port := uint32(binary.BigEndian.Uint16(list[0][at.port:]))
 	for name, value := range map[string]any{
-		"head":          head,
+		"packets":       packets,
+		"packet_count":  uint32(len(list)),
 		"out_ifindex":   uint32(ifindex),
 		"flows":         uint32(flows),
 		"stride":        stride(uint32(flows)),
-		"first_addr":    binary.BigEndian.Uint32(packet[at.addr:]),
+		"first_addr":    binary.BigEndian.Uint32(list[0][at.addr:]),
 		"first_port":    port,
 		"ports":         65536 - port,
 		"addr_at":       at.addr,
 		"port_at":       at.port,
 		"ip_check_at":   at.ipCheck,
 		"l4_check_at":   at.l4Check,
-		"l4_check_kept": flag(at.udp && binary.BigEndian.Uint16(packet[at.l4Check:]) == 0),
+		"l4_check_kept": flag(at.unchecked),
 		"is_udp":        flag(at.udp),
 		"stamp_at":      at.payload,
 	} {
@@ -86,7 +115,7 @@ func NewGenerator(ifindex int, packet []byte, flows int) (*Generator, error) {
 			return nil, fmt.Errorf("generator: %s: %w", name, err)
 		}
 	}
-	g := &Generator{Batch: generatorBatch, packet: packet, stampAt: at.payload}
+	g := &Generator{Batch: generatorBatch, packet: packet, least: least, stampAt: at.payload}
 	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
 		return nil, fmt.Errorf("load generator: %w", explain(err))
 	}
@@ -118,7 +147,7 @@ func flag(b bool) uint32 {
 // offsets of what differs between flows, in bytes from the start of the frame; addr is that of the source's last four bytes.
 type offsets struct {
 	addr, port, ipCheck, l4Check, payload uint32
-	udp                                   bool
+	udp, unchecked                        bool // unchecked: UDP without a checksum
 }
 
 // locate finds them. RFC 791, 8200, 768, 9293; IEEE 802.1Q.
@@ -150,6 +179,7 @@ func locate(packet []byte) (o offsets, err error) {
 	switch proto {
 	case unix.IPPROTO_UDP:
 		o.l4Check, o.payload, o.udp = l4+6, l4+8, true
+		o.unchecked = binary.BigEndian.Uint16(packet[o.l4Check:]) == 0
 	case unix.IPPROTO_TCP:
 		o.l4Check, o.payload = l4+16, l4+20
 	default:
@@ -261,7 +291,7 @@ func (g *Generator) Stamp(n uint32) error {
 		return errors.New("generator: closed")
 	case n&(n-1) != 0:
 		return fmt.Errorf("generator: a stamp in one of %d packets: not a power of two", n)
-	case int(g.stampAt)+4 > 60 && (int(g.stampAt)+4 > 80 || len(g.packet) < 80):
+	case int(g.stampAt)+4 > 60 && (int(g.stampAt)+4 > headSize || g.least < headSize):
 		return errors.New("generator: the packet's payload has no room for a stamp")
 	}
 	return g.objects.Stamp.Set(n)

@@ -25,6 +25,12 @@ type trafficMac struct {
 	Unused [2]uint8
 }
 
+type trafficPacket struct {
+	_       structs.HostLayout
+	Head    [20]uint32
+	Surplus uint32
+}
+
 type trafficSample struct {
 	_      structs.HostLayout
 	Length uint32
@@ -48,7 +54,6 @@ const (
 	trafficVarFlow           = "flow"
 	trafficVarFlows          = "flows"
 	trafficVarGap            = "gap"
-	trafficVarHead           = "head"
 	trafficVarIpCheckAt      = "ip_check_at"
 	trafficVarIsUdp          = "is_udp"
 	trafficVarL4CheckAt      = "l4_check_at"
@@ -56,6 +61,8 @@ const (
 	trafficVarMacs           = "macs"
 	trafficVarMeasureLatency = "measure_latency"
 	trafficVarOutIfindex     = "out_ifindex"
+	trafficVarPacketCount    = "packet_count"
+	trafficVarPackets        = "packets"
 	trafficVarPortAt         = "port_at"
 	trafficVarPorts          = "ports"
 	trafficVarSampleOneIn    = "sample_one_in"
@@ -64,6 +71,7 @@ const (
 	trafficVarStamp          = "stamp"
 	trafficVarStampAt        = "stamp_at"
 	trafficVarStride         = "stride"
+	trafficVarTurn           = "turn"
 	trafficVarUntil          = "until"
 )
 
@@ -134,7 +142,6 @@ type trafficVariableSpecs struct {
 	Flow           *ebpf.VariableSpec `ebpf:"flow"`
 	Flows          *ebpf.VariableSpec `ebpf:"flows"`
 	Gap            *ebpf.VariableSpec `ebpf:"gap"`
-	Head           *ebpf.VariableSpec `ebpf:"head"`
 	IpCheckAt      *ebpf.VariableSpec `ebpf:"ip_check_at"`
 	IsUdp          *ebpf.VariableSpec `ebpf:"is_udp"`
 	L4CheckAt      *ebpf.VariableSpec `ebpf:"l4_check_at"`
@@ -142,6 +149,8 @@ type trafficVariableSpecs struct {
 	Macs           *ebpf.VariableSpec `ebpf:"macs"`
 	MeasureLatency *ebpf.VariableSpec `ebpf:"measure_latency"`
 	OutIfindex     *ebpf.VariableSpec `ebpf:"out_ifindex"`
+	PacketCount    *ebpf.VariableSpec `ebpf:"packet_count"`
+	Packets        *ebpf.VariableSpec `ebpf:"packets"`
 	PortAt         *ebpf.VariableSpec `ebpf:"port_at"`
 	Ports          *ebpf.VariableSpec `ebpf:"ports"`
 	SampleOneIn    *ebpf.VariableSpec `ebpf:"sample_one_in"`
@@ -150,6 +159,7 @@ type trafficVariableSpecs struct {
 	Stamp          *ebpf.VariableSpec `ebpf:"stamp"`
 	StampAt        *ebpf.VariableSpec `ebpf:"stamp_at"`
 	Stride         *ebpf.VariableSpec `ebpf:"stride"`
+	Turn           *ebpf.VariableSpec `ebpf:"turn"`
 	Until          *ebpf.VariableSpec `ebpf:"until"`
 }
 
@@ -197,7 +207,6 @@ type trafficVariables struct {
 	Flow           *ebpf.Variable `ebpf:"flow"`
 	Flows          *ebpf.Variable `ebpf:"flows"`
 	Gap            *ebpf.Variable `ebpf:"gap"`
-	Head           *ebpf.Variable `ebpf:"head"`
 	IpCheckAt      *ebpf.Variable `ebpf:"ip_check_at"`
 	IsUdp          *ebpf.Variable `ebpf:"is_udp"`
 	L4CheckAt      *ebpf.Variable `ebpf:"l4_check_at"`
@@ -205,6 +214,8 @@ type trafficVariables struct {
 	Macs           *ebpf.Variable `ebpf:"macs"`
 	MeasureLatency *ebpf.Variable `ebpf:"measure_latency"`
 	OutIfindex     *ebpf.Variable `ebpf:"out_ifindex"`
+	PacketCount    *ebpf.Variable `ebpf:"packet_count"`
+	Packets        *ebpf.Variable `ebpf:"packets"`
 	PortAt         *ebpf.Variable `ebpf:"port_at"`
 	Ports          *ebpf.Variable `ebpf:"ports"`
 	SampleOneIn    *ebpf.Variable `ebpf:"sample_one_in"`
@@ -213,6 +224,7 @@ type trafficVariables struct {
 	Stamp          *ebpf.Variable `ebpf:"stamp"`
 	StampAt        *ebpf.Variable `ebpf:"stamp_at"`
 	Stride         *ebpf.Variable `ebpf:"stride"`
+	Turn           *ebpf.Variable `ebpf:"turn"`
 	Until          *ebpf.Variable `ebpf:"until"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func TestGeneratedPacketsAreTheTemplateFromEveryFlow(t *testing.T) {
 		passXDP(t, far.Attrs().Index)
 		const flows = 5000 // 536 ports to an address: ten addresses, and a carry into the next byte with IPv4
 		template := packet.Bytes()
-		g, err := NewGenerator(near.Attrs().Index, template, flows)
+		g, err := NewGenerator(near.Attrs().Index, flows, template)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -151,6 +152,37 @@ func TestGeneratedPacketsAreTheTemplateFromEveryFlow(t *testing.T) {
 	}
 }
 
+func TestPacketsOfAGeneratorTakeTurns(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	near, far := newVeth(t, 1)
+	passXDP(t, far.Attrs().Index)
+	from, to := netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:80")
+	of := func(size int, flags testpkt.Flags) []byte {
+		return testpkt.TCP(from, to, flags).Payload(make([]byte, size-54)).Bytes()
+	}
+	list := [][]byte{of(60, testpkt.SYN), of(590, testpkt.ACK), of(60, testpkt.ACK), of(1514, testpkt.ACK|testpkt.PSH), of(61, testpkt.FIN|testpkt.ACK)}
+	const flows, rounds = 7, 200
+	g, err := NewGenerator(near.Attrs().Index, flows, list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	frames := capture(t, far.Attrs().Index, rounds*len(list), func() { sendAll(t, g, far, rounds*len(list)) })
+	times := make(map[netip.AddrPort]int)
+	for i, frame := range frames {
+		got, want := testpkt.Decode(t, frame).MustHold(t), list[i%len(list)]
+		times[got.Src]++
+		if len(frame) != len(want) || !bytes.Equal(frame[:34], append(bytes.Clone(want[:24]), frame[24:34]...)) ||
+			got.Flags != testpkt.Decode(t, want).Flags || got.Dst != to {
+			t.Fatalf("packet %d is %x, want %x", i, frame, want)
+		}
+	}
+	if len(times) != flows {
+		t.Errorf("%d flows, want %d", len(times), flows)
+	}
+}
+
 func TestSinkCountsByMAC(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -163,7 +195,7 @@ func TestSinkCountsByMAC(t *testing.T) {
 	from, to := netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")
 	for i := range 3 {
 		packet := testpkt.UDP(from, to).To(testpkt.MAC(uint16(i))).Size(60 + 100*i).Bytes()
-		g, err := NewGenerator(near.Attrs().Index, packet, 1000)
+		g, err := NewGenerator(near.Attrs().Index, 1000, packet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +234,7 @@ func TestGeneratorKeepsToItsCountAndContext(t *testing.T) {
 	near, far := newVeth(t, 1)
 	passXDP(t, far.Attrs().Index)
 	packet := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")).Size(60).Bytes()
-	g, err := NewGenerator(near.Attrs().Index, packet, 7)
+	g, err := NewGenerator(near.Attrs().Index, 7, packet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +282,26 @@ func TestGeneratorRefusals(t *testing.T) {
 		"ARP":                 {near.Attrs().Index, testpkt.ARP(from.Addr(), to.Addr()).Size(60).Bytes(), 1, "the packet is neither IPv4 without options nor IPv6"},
 		"three tags and IPv6": {near.Attrs().Index, testpkt.UDP(netip.MustParseAddrPort("[::1]:1"), netip.MustParseAddrPort("[::2]:2")).VLAN(1, 2, 3).Size(90).Bytes(), 1, "the packet is neither"},
 	} {
-		g, err := NewGenerator(c.ifindex, c.packet, c.flows)
+		g, err := NewGenerator(c.ifindex, c.flows, c.packet)
+		if err == nil {
+			g.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	for name, c := range map[string]struct {
+		packets [][]byte
+		want    string
+	}{
+		"no packet":              {nil, "0 packets: allowed are 1 to 16"},
+		"too many packets":       {slices.Repeat([][]byte{good}, 17), "17 packets: allowed are 1 to 16"},
+		"TCP beside UDP":         {[][]byte{good, testpkt.TCP(from, to, testpkt.SYN).Size(60).Bytes()}, "packet 1 has not the first one's headers"},
+		"UDP without a checksum": {[][]byte{good, testpkt.UDP(from, to).NoChecksum().Size(60).Bytes()}, "packet 1 has not the first one's headers"},
+		"another payload": {[][]byte{testpkt.UDP(from, to).Payload(make([]byte, 100)).Bytes(), testpkt.UDP(from, to).Size(142).Bytes()},
+			"differs behind its first 80 bytes"},
+	} {
+		g, err := NewGenerator(near.Attrs().Index, 1, c.packets...)
 		if err == nil {
 			g.Close()
 		}

@@ -136,7 +136,7 @@ func (r *rig) stop(t testing.TB) string {
 func (r *rig) generator(t testing.TB, flows int) *bpf.Generator {
 	t.Helper()
 	packet := testpkt.UDP(netip.MustParseAddrPort("198.18.0.1:1024"), netip.MustParseAddrPort("192.0.2.10:53")).Size(60).Bytes()
-	g, err := bpf.NewGenerator(r.client.Attrs().Index, packet, flows)
+	g, err := bpf.NewGenerator(r.client.Attrs().Index, flows, packet)
 	if err != nil {
 		t.Fatal(err)
 	}

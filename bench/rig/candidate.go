@@ -15,7 +15,9 @@ type Candidate struct {
 	Name string
 	// Modes that it knows; a trial of another leaves it out.
 	Modes []lb.Mode
-	start func(*setting) (*running, error)
+	// UDPOnly: TCP of which it sees one direction only, as the generator's, it does not forward.
+	UDPOnly bool
+	start   func(*setting) (*running, error)
 }
 
 // setting is what a candidate is started in.
@@ -82,9 +84,9 @@ func Weir(path, name string, flags ...string) Candidate {
 		for _, name := range s.interfaces() {
 			command = append(command, "--interface", name)
 		}
-		command = append(command, "--rule", fmt.Sprintf("-A -u %s -s rr", vip))
+		command = append(command, "--rule", fmt.Sprintf("-A %s -s rr", s.service(vip)))
 		for _, server := range s.listed {
-			command = append(command, "--rule", fmt.Sprintf("-a -u %s -r %s:%d %s", vip, server.addr, s.portOf(), modeFlags[s.Mode]))
+			command = append(command, "--rule", fmt.Sprintf("-a %s -r %s:%d %s", s.service(vip), server.addr, s.portOf(), modeFlags[s.Mode]))
 		}
 		if s.Mode == lb.FULLNAT {
 			for _, a := range s.locals() {

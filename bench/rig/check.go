@@ -3,6 +3,9 @@ package rig
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"weir/internal/testpkt"
 	"weir/lb"
@@ -70,6 +73,15 @@ func (s *setting) right(ip *testpkt.IP, server server) error {
 	}
 	if inner.Dst != want {
 		return fmt.Errorf("sent to %s, want %s", inner.Dst, want)
+	}
+	if size := inner.Length + 14 + 4; !slices.Contains(s.sizes(), size) {
+		return fmt.Errorf("a frame of %d bytes was sent", size)
+	}
+	if (s.Traffic == UDP) != (inner.Proto == unix.IPPROTO_UDP) {
+		return fmt.Errorf("sent by protocol %d", inner.Proto)
+	}
+	if s.Traffic != UDP && inner.Flags != testpkt.SYN && !slices.Contains(s.flags(), inner.Flags) {
+		return fmt.Errorf("sent with flags %#x", inner.Flags)
 	}
 	isClient := clientNet.Contains(inner.Src.Addr())
 	if isClient == (s.Mode == lb.FULLNAT) {

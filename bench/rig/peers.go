@@ -45,21 +45,22 @@ var StatelessDR = Candidate{Name: "nftables ingress DR", Modes: []lb.Mode{lb.DR}
 		macs = append(macs, fmt.Sprintf("%d : %s", i, server.mac))
 	}
 	return s.nftables(fmt.Sprintf(`table netdev lb { chain in { type filter hook ingress device %s priority 0;
-		ip daddr %s udp dport %d ether saddr set %s ether daddr set jhash ip saddr . udp sport mod %d map { %s } fwd to %s
+		ip daddr %s %s dport %d ether saddr set %s ether daddr set jhash ip saddr . %[3]s sport mod %[6]d map { %s } fwd to %s
 		}
 		}`,
-		s.front.Name, vip.Addr(), vip.Port(), s.back.MAC, len(s.listed), strings.Join(macs, ", "), s.back.Name))
+		s.front.Name, vip.Addr(), s.protocol(), vip.Port(), s.back.MAC, len(s.listed), strings.Join(macs, ", "), s.back.Name))
 }}
 
-// DNAT is NAT by nftables, each flow's server chosen by numgen (in turn) or jhash (by the client).
+// DNAT is NAT by nftables, each flow's server chosen by numgen (in turn) or jhash (by the client). Of TCP, netfilter's connection tracking
+// calls what follows an unanswered SYN invalid, and does not translate it.
 func DNAT(name, choice string) Candidate {
-	return Candidate{Name: name, Modes: []lb.Mode{lb.NAT}, start: func(s *setting) (*running, error) {
+	return Candidate{Name: name, Modes: []lb.Mode{lb.NAT}, UDPOnly: true, start: func(s *setting) (*running, error) {
 		return s.nftables(s.dnat(choice))
 	}}
 }
 
 // Masquerade is DNAT with the source translated as well: to the director's address, or where its ports are too few, to a range.
-var Masquerade = Candidate{Name: "nftables DNAT + masquerade", Modes: []lb.Mode{lb.FULLNAT}, start: func(s *setting) (*running, error) {
+var Masquerade = Candidate{Name: "nftables DNAT + masquerade", Modes: []lb.Mode{lb.FULLNAT}, UDPOnly: true, start: func(s *setting) (*running, error) {
 	source := "masquerade"
 	if all := s.locals(); len(all) > 2 {
 		source = fmt.Sprintf("snat to %s-%s", all[len(all)-1], all[0])

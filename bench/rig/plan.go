@@ -14,8 +14,8 @@ type Comparison struct {
 	Candidates []Candidate
 }
 
-// All returns every candidate that knows the mode, limits first, weir last.
-func All(p Programs, mode lb.Mode) []Candidate {
+// All returns every candidate that knows the mode and the traffic, limits first, weir last.
+func All(p Programs, mode lb.Mode, traffic Traffic) []Candidate {
 	all := []Candidate{
 		Redirect,
 		Bare(p.Bare, "bare AF_XDP, as it comes"),
@@ -31,7 +31,9 @@ func All(p Programs, mode lb.Mode) []Candidate {
 	for _, path := range p.Against {
 		all = append(all, Weir(path, "weir, "+path))
 	}
-	return slices.DeleteFunc(all, func(c Candidate) bool { return !slices.Contains(c.Modes, mode) })
+	return slices.DeleteFunc(all, func(c Candidate) bool {
+		return !slices.Contains(c.Modes, mode) || c.UDPOnly && traffic != UDP
+	})
 }
 
 // Only leaves those candidates whose names contain one of the words, all when there are none, and those comparisons that have any then.
@@ -64,7 +66,7 @@ func Quick(plan []Comparison) (left []Comparison) {
 
 // DefaultLoad is what a load is where nothing else is said.
 func DefaultLoad(t time.Duration) Load {
-	return Load{Layout: OwnCPU, Mode: lb.DR, Arms: 2, Flows: 1000, Size: 64, Servers: 8, Time: t}
+	return Load{Layout: OwnCPU, Mode: lb.DR, Arms: 2, Flows: 1000, Traffic: UDP, Size: 64, Servers: 8, Time: t}
 }
 
 // Full is the plan of `make bench`: what weir is to be measured by.
@@ -75,16 +77,16 @@ func Full(p Programs, t time.Duration) (plan []Comparison) {
 		plan = append(plan, Comparison{load, c})
 	}
 	// In DR beside the limits; the highest rate without loss beside that of the best bare forwarder.
-	add(All(p, lb.DR), func(*Load) {})
-	add(named(All(p, lb.DR), "bursts of 256", "weir"), func(l *Load) { l.Search = true })
-	add(named(All(p, lb.DR), "bare", "weir"), func(l *Load) { l.Arms = 1 })
+	add(All(p, lb.DR, UDP), func(*Load) {})
+	add(named(All(p, lb.DR, UDP), "bursts of 256", "weir"), func(l *Load) { l.Search = true })
+	add(named(All(p, lb.DR, UDP), "bare", "weir"), func(l *Load) { l.Arms = 1 })
 	// NAT and FULLNAT beside netfilter.
-	add(All(p, lb.NAT), func(l *Load) { l.Mode, l.Flows, l.Search = lb.NAT, 65_536, true })
-	add(All(p, lb.FULLNAT), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
+	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Search = lb.NAT, 65_536, true })
+	add(All(p, lb.FULLNAT, UDP), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
 	// All on one CPU.
-	add(All(p, lb.NAT), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, 1_000_000, OneCPU })
+	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, 1_000_000, OneCPU })
 	// Weir beside its own figure with few flows.
-	weir := named(All(p, lb.DR), "weir")
+	weir := named(All(p, lb.DR, UDP), "weir")
 	for _, mode := range everyMode {
 		for _, flows := range []int{1000, 1_000_000} {
 			if mode != lb.DR || flows != 1000 {
@@ -112,5 +114,5 @@ func AtHalf(r *Report, p Programs, t time.Duration) []Comparison {
 		return nil
 	}
 	load.Rate, load.Search, load.Time = slowest/2, false, t
-	return []Comparison{{load, All(p, lb.NAT)}}
+	return []Comparison{{load, All(p, lb.NAT, UDP)}}
 }

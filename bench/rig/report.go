@@ -20,7 +20,14 @@ func (l Load) String() string {
 		rate = fmt.Sprintf("%.2f Mpps", l.Rate/1e6)
 	}
 	arms := map[int]string{1: "one arm", 2: "two arms"}[l.Arms]
-	return fmt.Sprintf("%s, %s, %s, %s flows, %d B, %s", l.Layout, l.Mode, arms, count(l.Flows), l.Size, rate)
+	size := "IMIX"
+	if l.Size != IMIX {
+		size = fmt.Sprintf("%d B", l.Size)
+	}
+	if l.Traffic != UDP {
+		size = string(l.Traffic) + " " + size
+	}
+	return fmt.Sprintf("%s, %s, %s, %s flows, %s, %s", l.Layout, l.Mode, arms, count(l.Flows), size, rate)
 }
 
 // count writes 1000000 as 1,000,000.

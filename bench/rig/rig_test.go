@@ -56,7 +56,7 @@ func TestEveryModeOfWeirArrivesRight(t *testing.T) {
 
 func TestEveryPeerArrivesRight(t *testing.T) {
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT} {
-		for _, c := range All(programs, mode) {
+		for _, c := range All(programs, mode, UDP) {
 			if c.Name == "weir" {
 				continue
 			}
@@ -69,36 +69,57 @@ func TestEveryPeerArrivesRight(t *testing.T) {
 	}
 }
 
+func TestEveryTrafficArrivesRight(t *testing.T) {
+	for _, traffic := range Traffics {
+		for _, size := range []int{IMIX, 1518} {
+			load := DefaultLoad(150 * time.Millisecond)
+			load.Layout, load.Mode, load.Traffic, load.Size, load.Rate, load.Flows = OneCPU, lb.TUN, traffic, size, 10_000, 200
+			if s, err := Trial(t.Context(), Weir(programs.Weir, "weir"), load); err != nil || s.Checked == 0 || s.Latency.Count == 0 {
+				t.Errorf("%s: %+v, %v", load, s, err)
+			}
+		}
+		load := DefaultLoad(150 * time.Millisecond)
+		load.Layout, load.Traffic, load.Size, load.Rate, load.Flows = OneCPU, traffic, IMIX, 10_000, 200
+		if s, err := Trial(t.Context(), StatelessDR, load); err != nil || s.Checked == 0 {
+			t.Errorf("%s, %s: %+v, %v", load, StatelessDR.Name, s, err)
+		}
+	}
+}
+
 func TestWhatIsWrongOnArrivalIsSeen(t *testing.T) {
 	servers := serverList(2)
-	good := testpkt.UDP(firstClient, vip)
-	at := func(a string) testpkt.Packet { return testpkt.UDP(firstClient, netip.MustParseAddrPort(a)) }
+	good := testpkt.UDP(firstClient, vip).Payload(make([]byte, 18))
+	at := func(a string) testpkt.Packet {
+		return testpkt.UDP(firstClient, netip.MustParseAddrPort(a)).Payload(make([]byte, 18))
+	}
 	for name, c := range map[string]struct {
 		mode   lb.Mode
 		packet testpkt.Packet
 		ok     bool
 	}{
 		"DR, unchanged":                         {lb.DR, good, true},
+		"DR, another size":                      {lb.DR, good.Payload(make([]byte, 19)), false},
+		"DR, another protocol":                  {lb.DR, testpkt.TCP(firstClient, vip, testpkt.ACK).Size(60), false},
 		"DR, to another port":                   {lb.DR, at("192.0.2.10:54"), false},
 		"NAT, to the server":                    {lb.NAT, at("10.0.0.11:5353"), true},
 		"NAT, to the other server":              {lb.NAT, at("10.0.0.12:5353"), false},
 		"NAT, not translated":                   {lb.NAT, good, false},
 		"FULLNAT, still from the client":        {lb.FULLNAT, at("10.0.0.11:5353"), false},
-		"FULLNAT, from a local address":         {lb.FULLNAT, testpkt.UDP(netip.MustParseAddrPort("10.0.0.254:2000"), netip.MustParseAddrPort("10.0.0.11:5353")), true},
+		"FULLNAT, from a local address":         {lb.FULLNAT, testpkt.UDP(netip.MustParseAddrPort("10.0.0.254:2000"), netip.MustParseAddrPort("10.0.0.11:5353")).Payload(make([]byte, 18)), true},
 		"TUN, without a tunnel":                 {lb.TUN, good, false},
 		"TUN, in a tunnel to the server":        {lb.TUN, good.Via(netip.MustParseAddrPort("10.0.0.1:0").Addr(), servers[0].addr), true},
 		"TUN, in a tunnel to the other server":  {lb.TUN, good.Via(netip.MustParseAddrPort("10.0.0.1:0").Addr(), servers[1].addr), false},
 		"TUN, in a tunnel from another address": {lb.TUN, good.Via(netip.MustParseAddrPort("10.0.0.9:0").Addr(), servers[0].addr), false},
 	} {
-		s := &setting{Load: Load{Mode: c.mode}, listed: servers}
+		s := &setting{Load: Load{Mode: c.mode, Traffic: UDP, Size: 64}, listed: servers}
 		v := testpkt.Decode(t, c.packet.Bytes())
 		if err := s.right(&v.IP, servers[0]); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	broken := good.Text("payload").Bytes()
+	broken := good.Bytes()
 	broken[len(broken)-1] ^= 1
-	s := &setting{Load: Load{Mode: lb.DR}, listed: servers}
+	s := &setting{Load: Load{Mode: lb.DR, Traffic: UDP, Size: 64}, listed: servers}
 	if v := testpkt.Decode(t, broken); s.right(&v.IP, servers[0]) == nil {
 		t.Error("a broken checksum is not seen")
 	}
@@ -108,7 +129,7 @@ func TestAnInterruptedSuiteReportsWhatThereIs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	load := DefaultLoad(100 * time.Millisecond)
 	load.Layout, load.Rate = OneCPU, 20_000
-	suite := Suite{Plan: []Comparison{{load, named(All(programs, lb.DR), "redirect", "weir")}}, Runs: 3}
+	suite := Suite{Plan: []Comparison{{load, named(All(programs, lb.DR, UDP), "redirect", "weir")}}, Runs: 3}
 	trials := 0
 	report, err := suite.Run(ctx, func(string) {
 		if trials++; trials == 2 {

@@ -9,20 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/bpf"
-	"weir/internal/testpkt"
 )
 
-// packet returns what the generator sends copies of: UDP with a checksum and a payload of zeros.
-func (s *setting) packet() []byte {
-	const headers, fcs = 14 + 20 + 8, 4
-	return testpkt.UDP(firstClient, vip).From(gatewayMAC).To(s.front.MAC).Payload(make([]byte, s.Size-headers-fcs)).Bytes()
-}
-
-// traffic is what a source sends.
-type traffic struct {
-	count int     // packets; 0: without end
-	rate  float64 // per second; 0: as fast as it can
-	even  bool    // one by one, with the time in some of them; else in bursts
+// order is what a source is to send.
+type order struct {
+	packets [][]byte // in turn
+	count   int      // packets; 0: without end
+	rate    float64  // per second; 0: as fast as it can
+	even    bool     // one by one, with the time in some of them; else in bursts
 }
 
 // stampOneIn is how many packets there are to one that carries the time: reading it costs some 30 ns, at the sink on the director's CPU.
@@ -40,14 +34,14 @@ type source struct {
 }
 
 // send starts a source.
-func (s *setting) send(ctx context.Context, t traffic) (*source, error) {
+func (s *setting) send(ctx context.Context, o order) (*source, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	src := &source{cancel: cancel, done: make(chan error, 1)}
 	opened := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread's priority ends with it
 		src.done <- s.clients.Do(func() (err error) {
-			src.generator, err = bpf.NewGenerator(s.in.Index, s.packet(), s.Flows)
+			src.generator, err = bpf.NewGenerator(s.in.Index, s.Flows, o.packets...)
 			opened <- err
 			if err != nil {
 				return err
@@ -58,13 +52,13 @@ func (s *setting) send(ctx context.Context, t traffic) (*source, error) {
 					return fmt.Errorf("SCHED_IDLE: %w", err)
 				}
 			}
-			if !t.even {
-				return src.generator.Run(ctx, uint64(t.count), t.rate)
+			if !o.even {
+				return src.generator.Run(ctx, uint64(o.count), o.rate)
 			}
 			if err := src.generator.Stamp(stampOneIn); err != nil {
 				return err
 			}
-			return src.generator.Stream(ctx, t.rate)
+			return src.generator.Stream(ctx, o.rate)
 		})
 	}()
 	if err := <-opened; err != nil {

@@ -14,9 +14,10 @@ import (
 type Load struct {
 	Layout  Layout
 	Mode    lb.Mode
-	Arms    int           // 1 or 2
-	Flows   int           // 1 to 1,000,000, all of them known to the director before the clock starts
-	Size    int           // of the frames in bytes, FCS included as in RFC 2544: 64 to 1,518
+	Arms    int // 1 or 2
+	Flows   int // 1 to 1,000,000, all of them known to the director before the clock starts
+	Traffic Traffic
+	Size    int           // of the frames in bytes, FCS included as in RFC 2544: 64 to 1,518; or IMIX
 	Servers int           // among which the flows are balanced
 	Rate    float64       // packets per second, with latency; 0: as fast as the generator can
 	Search  bool          // also for the highest rate with at most 0.1 % loss
@@ -100,7 +101,7 @@ const (
 )
 
 func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
-	warm, err := s.send(ctx, traffic{count: max(s.Flows, 1000), rate: warmUpRate})
+	warm, err := s.send(ctx, order{packets: s.opening(), count: max(s.Flows, 1000), rate: warmUpRate})
 	if err != nil {
 		return m, err
 	}
@@ -130,7 +131,7 @@ func (s *setting) measure(ctx context.Context, run *running) (m Sample, err erro
 
 // flood measures a stretch in the middle of a load without end.
 func (s *setting) flood(ctx context.Context, run *running) (m Sample, err error) {
-	src, err := s.send(ctx, traffic{})
+	src, err := s.send(ctx, order{packets: s.packets()})
 	if err != nil {
 		return m, err
 	}
@@ -157,7 +158,7 @@ func (s *setting) paced(ctx context.Context, run *running, rate float64, t time.
 	if err != nil {
 		return m, err
 	}
-	src, err := s.send(ctx, traffic{rate: rate, even: true})
+	src, err := s.send(ctx, order{packets: s.packets(), rate: rate, even: true})
 	if err != nil {
 		return m, err
 	}

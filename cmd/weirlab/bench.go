@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,12 +84,13 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	fs.BoolVar(&o.tcp, "tcp", false, "only TCP: requests, connections and bytes per second (wrk, iperf3, nginx, HAProxy)")
 	fs.StringSliceVar(&o.only, "only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
 	l := rig.DefaultLoad(0)
-	loadFlags := []string{"layout", "mode", "arms", "flows", "size", "servers", "rate", "search"}
+	loadFlags := []string{"layout", "mode", "arms", "flows", "traffic", "size", "servers", "rate", "search"}
 	layout := fs.String("layout", string(l.Layout), "own-cpu: the director has the last CPU, generator and interrupts the first; one-cpu: all share one")
 	mode := fs.String("mode", l.Mode.String(), "dr, nat, fullnat or tun")
 	fs.IntVar(&l.Arms, "arms", l.Arms, "interfaces of the director: 1 or 2")
 	fs.IntVar(&l.Flows, "flows", l.Flows, "connections: 1 to 1000000")
-	fs.IntVar(&l.Size, "size", l.Size, "of frames in bytes, FCS included: 64 to 1518")
+	traffic := fs.String("traffic", string(l.Traffic), "udp, tcp-syn, tcp-ack or tcp-mix (a SYN to ten ACKs); of TCP the servers' answers are missing")
+	size := fs.String("size", strconv.Itoa(l.Size), "of frames in bytes, FCS included: 64 to 1518; or imix, 7 of 64, 4 of 594 and one of 1518")
 	fs.IntVar(&l.Servers, "servers", l.Servers, "1 to 100")
 	fs.Float64Var(&l.Rate, "rate", 0, "packets per second, evenly, and their latency; 0: as many as the generator can")
 	fs.BoolVar(&l.Search, "search", false, "find the highest rate with at most 0.1 % loss too")
@@ -105,7 +107,13 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	if *quick {
 		o.runs, o.time = 1, 200*time.Millisecond
 	}
-	l.Layout, l.Time = rig.Layout(*layout), o.time
+	l.Layout, l.Time, l.Traffic = rig.Layout(*layout), o.time, rig.Traffic(*traffic)
+	if l.Size = rig.IMIX; *size != "imix" {
+		var err error
+		if l.Size, err = strconv.Atoi(*size); err != nil {
+			l.Size = -1
+		}
+	}
 	if i := slices.IndexFunc(lab.Modes, func(m lb.Mode) bool { return strings.EqualFold(m.String(), *mode) }); i >= 0 {
 		l.Mode = lab.Modes[i]
 	} else {
@@ -124,7 +132,8 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 		{l.Mode != 0, "--mode %q: allowed are dr, nat, fullnat and tun", []any{*mode}},
 		{l.Arms == 1 || l.Arms == 2, "--arms %d: allowed are 1 and 2", []any{l.Arms}},
 		{l.Flows >= 1 && l.Flows <= 1_000_000, "--flows %d: allowed are 1 to 1000000", []any{l.Flows}},
-		{l.Size >= 64 && l.Size <= 1518, "--size %d: allowed are 64 to 1518", []any{l.Size}},
+		{slices.Contains(rig.Traffics, l.Traffic), "--traffic %q: allowed are %s", []any{*traffic, rig.Traffics}},
+		{l.Size == rig.IMIX || l.Size >= 64 && l.Size <= 1518, "--size %q: allowed are 64 to 1518 and imix", []any{*size}},
 		{l.Servers >= 1 && l.Servers <= 100, "--servers %d: allowed are 1 to 100", []any{l.Servers}},
 		{l.Rate == 0 || l.Rate >= 1000 && l.Rate <= 1e8, "--rate %v: allowed are 0 and 1000 to 1e8", []any{l.Rate}},
 		{l.Layout == rig.OwnCPU || l.Rate == 0 && !l.Search, "--layout one-cpu: a given rate and the search need a CPU for the generator", nil},
@@ -149,7 +158,7 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	if o.full {
 		o.plan = rig.Full(o.programs, o.time)
 	} else {
-		o.plan = []rig.Comparison{{Load: l, Candidates: rig.All(o.programs, l.Mode)}}
+		o.plan = []rig.Comparison{{Load: l, Candidates: rig.All(o.programs, l.Mode, l.Traffic)}}
 	}
 	if *quick && o.full {
 		o.plan, o.full = rig.Quick(o.plan), false

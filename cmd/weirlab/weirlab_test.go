@@ -192,6 +192,8 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 		"no such weir":           {[]string{"demo", "--weir", "/nowhere/weir"}, 1, "/nowhere/weir is not weir"},
 		"a weir that is not one": {[]string{"demo", "--weir", "/bin/false"}, 1, "DR: "},
 		"up without weir":        {[]string{"up", "--weir", "/bin/false"}, 1, "ended without"},
+		"bench, odd figures":     {[]string{"bench", "--size", "63", "--traffic", "sctp"}, 2, `--size "63": allowed are 64 to 1518 and imix`},
+		"bench, odd traffic":     {[]string{"bench", "--traffic", "sctp"}, 2, `--traffic "sctp": allowed are [udp tcp-syn`},
 		"help":                   {[]string{"--help"}, 0, "Usage: weirlab"},
 	} {
 		out, err := exec.Command(filepath.Join(bin, "weirlab"), c.args...).CombinedOutput()
