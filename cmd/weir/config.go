@@ -28,6 +28,7 @@ type config struct {
 	localPorts  portRange
 	assign      bool
 	connections int
+	cpus        []int // of the workers, in turn; none: not pinned
 	marks       []lb.MarkRule
 	sysctls     lb.Sysctls
 	zeroCopy    string
@@ -121,6 +122,9 @@ func parse(args []string, out io.Writer) (*config, error) {
 		p.add("local-ports", w.ports, "want LOW-HIGH with 1 <= LOW <= HIGH <= 65535")
 	}
 	c.connections = p.number("connections", w.connections, 1024, 1<<27)
+	if err := c.readCPUs(w.cpus); err != nil {
+		p.add("cpus", w.cpus, "%w", err)
+	}
 	oneOf(&p, "zero-copy", c.zeroCopy, "auto", "on", "off")
 	oneOf(&p, "xdp-mode", c.xdpMode, "auto", "native", "generic")
 	oneOf(&p, "log-format", c.logFormat, "text", "json")

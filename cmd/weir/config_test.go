@@ -86,6 +86,8 @@ var bad = []badLine{
 	{with("--connections", "many"), `--connections "many": allowed: 1024 to 134217728`},
 	{with("--connections", "1023"), `--connections "1023": allowed: 1024 to 134217728`},
 	{with("--connections", "134217729"), `--connections "134217729": allowed: 1024 to 134217728`},
+	{with("--cpus", "a-b"), `--cpus "a-b": want a list like 0-3,5 of CPUs that weir may use: ` + allCPUs()},
+	{with("--cpus", "65535"), `--cpus "65535": CPU 65535 is none that weir may use; allowed: ` + allCPUs()},
 	{with("--zero-copy", "yes"), `--zero-copy "yes": allowed: auto, on, off`},
 	{with("--xdp-mode", "offload"), `--xdp-mode "offload": allowed: auto, native, generic`},
 	{with("--busy-poll", "20"), `--busy-poll "20": allowed: 0 (off) or 1us to 10ms`},
@@ -113,6 +115,15 @@ var bad = []badLine{
 	{with("-r", "-A --sctp-service 192.0.2.10:80"), `--rule: -A SCTP 192.0.2.10:80: ` +
 		`SCTP is not supported: a service is TCP (-t), UDP (-u) or a firewall mark (-f)`},
 	{with("--rules", "/nowhere/rules"), `--rules: open /nowhere/rules: no such file or directory`},
+}
+
+// allCPUs are the CPUs that the test may use.
+func allCPUs() string {
+	set, err := usableCPUs()
+	if err != nil {
+		panic(err)
+	}
+	return formatCPUs(set)
 }
 
 func TestABadValueIsOneLineThatSaysWhatIsAllowed(t *testing.T) {

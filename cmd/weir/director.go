@@ -8,14 +8,11 @@ import (
 	"maps"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"weir/bpf"
 	"weir/conntrack"
@@ -228,93 +225,6 @@ func (d *director) setTimeouts(rules *ipvsadm.Rules) {
 	set, v := rules.Timeouts(), d.conns.Timeouts()
 	v.Set(uint32(set.TCP), uint32(set.TCPFin), uint32(set.UDP))
 	d.conns.SetTimeouts(v)
-}
-
-// startWorkers starts W workers; worker w has the queues q of every interface with q mod W = w.
-func (d *director) startWorkers(ctx context.Context) error {
-	n := runtime.NumCPU()
-	for _, queues := range d.queues {
-		n = min(n, len(queues))
-	}
-	injectors := make([]host.Injector, len(d.attachments))
-	for i, a := range d.attachments {
-		injectors[i] = a
-	}
-	var err error
-	if d.host, err = host.New(injectors, n, host.Options{Rate: d.config.hostRate, MaxPacket: d.maxPacket(), Logger: d.log}); err != nil {
-		return err
-	}
-	d.deferred(d.host.Close)
-	// A worker keeps a thread, and while it spins, a scheduler slot of Go's; control and its timers need theirs too.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), n+2))
-	// Workers end before the queues they use.
-	d.deferred(func() error {
-		d.cancel()
-		for _, p := range d.pollers {
-			p.Wake()
-		}
-		d.wg.Wait()
-		var errs []error
-		for _, p := range d.pollers {
-			errs = append(errs, p.Close())
-		}
-		return errors.Join(errs...)
-	})
-	for w := range n {
-		var mine []dataplane.IfaceQueue
-		var sockets []*afxdp.Queue
-		for i, queues := range d.queues {
-			for number := w; number < len(queues); number += n {
-				mine = append(mine, dataplane.IfaceQueue{Iface: i, Queue: queues[number]})
-				sockets = append(sockets, queues[number])
-			}
-		}
-		poller, err := afxdp.NewPoller(sockets)
-		if err != nil {
-			return err
-		}
-		worker := dataplane.NewWorker(d.shared, w, n, mine, d.host.Sender(w))
-		d.workers, d.pollers = append(d.workers, worker), append(d.pollers, poller)
-		thread := d.load.worker(worker)
-		d.wg.Go(func() {
-			runtime.LockOSThread() // until the end of the goroutine
-			thread.Store(int32(unix.Gettid()))
-			work(ctx, worker, poller)
-		})
-	}
-	return nil
-}
-
-const (
-	// spinTurns is how many turns without a packet a worker makes before it blocks: some microseconds, about what being woken
-	// costs. With 64 and the generator on the same CPU, weir forwarded 5 % less than with 4.
-	spinTurns = 16
-	// napTime bounds how long it blocks, so that connections end within a second of their time.
-	napTime = 250 * time.Millisecond
-	// yieldTurns is how many turns a worker makes before it tells Go's scheduler that it is alive. A goroutine that has run for
-	// 10 ms without that has its processor taken away in the next sendto, and gets it back in a slow path (runtime/proc.go, retake
-	// and exitsyscall): 9 % of the CPU time per packet at full load (AMD EPYC, 2 CPUs, Linux 6.18, 2026-11-22).
-	yieldTurns = 16
-)
-
-// work is a worker's life. An idle one sleeps in poll and uses no CPU.
-func work(ctx context.Context, w *dataplane.Worker, p *afxdp.Poller) {
-	idle := 0
-	for turn := 1; ctx.Err() == nil; turn++ {
-		if turn%yieldTurns == 0 {
-			runtime.Gosched()
-		}
-		taken, done := w.Turn()
-		switch {
-		case taken > 0:
-			idle = 0
-		case idle < spinTurns || !done:
-			idle++
-		default:
-			p.Wait(napTime)
-		}
-	}
-	p.Wait(0) // hands over what was sent last
 }
 
 // attach puts steer on the interfaces. Without sockets, it lets everything pass.

@@ -30,10 +30,10 @@ Flags:
 
 // words are flags as they were given: read when all are known, so that every problem is told at once.
 type words struct {
-	flags                                         *pflag.FlagSet
-	level, ports, connections, busyPoll, hostRate string
-	locals, tunnels, marks, options               []string
-	help, version                                 bool
+	flags                                               *pflag.FlagSet
+	level, ports, connections, cpus, busyPoll, hostRate string
+	locals, tunnels, marks, options                     []string
+	help, version                                       bool
 }
 
 // define says which flags there are.
@@ -54,6 +54,7 @@ func define(c *config, w *words) *pflag.FlagSet {
 	fs.StringArrayVarP(&w.marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
 	fs.StringArrayVarP(&w.options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
 	fs.StringVar(&w.connections, "connections", "1048576", "capacity of the connection table, a `NUMBER` of connections of 128 bytes")
+	fs.StringVar(&w.cpus, "cpus", "", "`LIST` of CPUs as 0-3,5: a worker is kept on each of them, queue by queue (default: workers run where the kernel puts them)")
 	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "zero copy, `HOW`: auto (where the driver has it), on (or fail), off")
 	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "XDP `MODE`: auto (native, or generic where the driver refuses), native, generic")
 	fs.StringVar(&w.busyPoll, "busy-poll", "0", "let the worker drive the NIC's queue for this `TIME` at a time (0: off, 1us to 10ms)")

@@ -27,15 +27,16 @@ type sampler struct {
 type sampledWorker struct {
 	worker *dataplane.Worker
 	thread atomic.Int32 // its kernel thread; 0 until it runs
+	cpu    int          // where it is pinned, or anyCPU
 
 	// Guarded by sampler.mu: the latest sample, and its difference to the one before.
 	last, change       dataplane.Counters
 	lastCPU, changeCPU time.Duration
 }
 
-// worker adds a worker; its thread is to be stored when it is known.
-func (s *sampler) worker(w *dataplane.Worker) *atomic.Int32 {
-	v := &sampledWorker{worker: w}
+// worker adds a worker, pinned to a CPU or to none; its thread is to be stored when it is known.
+func (s *sampler) worker(w *dataplane.Worker, cpu int) *atomic.Int32 {
+	v := &sampledWorker{worker: w, cpu: cpu}
 	s.workers = append(s.workers, v)
 	return &v.thread
 }
@@ -93,6 +94,9 @@ func (s *sampler) fill(out *api.Status) {
 		}
 		if seconds > 0 {
 			v.CPU = min(1, w.changeCPU.Seconds()/seconds)
+		}
+		if w.cpu != anyCPU {
+			v.PinnedTo = &w.cpu
 		}
 		out.Workers = append(out.Workers, v)
 	}

@@ -55,7 +55,7 @@ var troubled = api.Status{
 		{Name: "eth0", MAC: "02:00:00:00:00:01", MTU: 1500, Queues: 4, XDP: "native", ZeroCopy: true, RxRingFull: 123456, LinkDown: 7},
 		{Name: "eth1", MAC: "02:00:00:00:00:02", MTU: 1500, Queues: 4, XDP: "generic", XDPWhy: "operation not supported", ZeroCopyWhy: "the driver has none"},
 	},
-	Workers: []api.Worker{{Number: 0, CPU: 0.934, Received: 1_234_567_890, PerSecond: 1_400_000, Batch: 31.25}, {Number: 1, CPU: 0.002, Received: 12}},
+	Workers: []api.Worker{{Number: 0, CPU: 0.934, Received: 1_234_567_890, PerSecond: 1_400_000, Batch: 31.25, PinnedTo: new(int)}, {Number: 1, CPU: 0.002, Received: 12}},
 	Table:   api.Table{Capacity: 1 << 20, Used: 1 << 19, Opened: 9_000_000, Evicted: 3},
 	Unreachable: []api.Unreachable{{Service: "TCP 192.0.2.1:80", Server: "10.0.0.1:80"}, {Service: "TCP 192.0.2.1:80", Server: "10.0.0.2:80"},
 		{Service: "TCP 192.0.2.1:80", Server: "10.0.0.3:80"}, {Service: "TCP 192.0.2.1:80", Server: "10.0.0.4:80"},

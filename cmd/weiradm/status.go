@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,9 +74,13 @@ func screen(s *api.Status, all bool) string {
 		}
 	}
 
-	say("\n%-8s %5s %12s %10s %8s\n", "WORKER", "CPU", "PACKETS", "A SECOND", "A BATCH")
+	say("\n%-8s %5s %12s %10s %8s  %s\n", "WORKER", "CPU", "PACKETS", "A SECOND", "A BATCH", "ON CPU")
 	for _, w := range s.Workers {
-		say("%-8d %4.0f%% %12s %10s %8.1f\n", w.Number, 100*w.CPU, amount(w.Received), amount(w.PerSecond), w.Batch)
+		on := "any"
+		if w.PinnedTo != nil {
+			on = strconv.Itoa(*w.PinnedTo)
+		}
+		say("%-8d %4.0f%% %12s %10s %8.1f  %s\n", w.Number, 100*w.CPU, amount(w.Received), amount(w.PerSecond), w.Batch, on)
 	}
 
 	say("\n%-11s %12s %12s %12s %12s %12s\n", "PACKETS", "TO SERVERS", "TO CLIENTS", "TO THE HOST", "BYTES IN", "BYTES OUT")
