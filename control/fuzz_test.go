@@ -68,6 +68,14 @@ func FuzzWorker(f *testing.F) {
 	} {
 		f.Add(false, frame.Bytes())
 	}
+	for _, of := range []struct{ client, vip netip.AddrPort }{{cip, vip}, {cip6, vip6}} {
+		for port := uint16(80); port < 87; port++ { // too long for every way, and in pieces
+			p := testpkt.UDP(of.client, netip.AddrPortFrom(of.vip.Addr(), port))
+			f.Add(false, p.Size(1600).Bytes())
+			f.Add(false, p.Options(7, 7, 4, 0, 0, 0, 0).Size(1514).Bytes())
+			f.Add(false, p.Payload(make([]byte, 1400)).Fragment(0, true).Bytes())
+		}
+	}
 	f.Add(true, testpkt.UDP(server, netip.MustParseAddrPort("10.0.0.100:1025")).NoChecksum().Bytes())
 	f.Add(true, testpkt.ICMPError(server6.Addr(), lip6.Netip(), 1, 4, 0, testpkt.UDP(netip.AddrPortFrom(lip6.Netip(), 1025), server6)).Bytes())
 	list := services(f, rules...)

@@ -272,8 +272,11 @@ func TestErrorsAboutTunnelsBecomeErrorsToTheClient(t *testing.T) {
 					if len(again.toClients) != 1 || again.toClients[0].ICMPType != wantType || again.toClients[0].ICMPRest != uint32(wantMTU) {
 						t.Errorf("told %+v, want an MTU of %d", again.toClients, wantMTU)
 					}
-					if inner.name == "IPv4" { // who allows it is cut to size on the way
-						d.client(testpkt.UDP(inner.client, inner.vip).Payload(testpkt.Pattern(fits + 1)))
+					if inner.name == "IPv4" { // who allows it is cut to size
+						out := d.send(0, 0, testpkt.UDP(inner.client, inner.vip).Payload(testpkt.Pattern(fits+1)))
+						if len(out.toServers) != 2 || out.toServers[0].Length > 1400 || !out.toServers[0].MF {
+							t.Errorf("one byte more without DF: %d frames", len(out.toServers))
+						}
 					}
 					// A larger one counts for nothing, a smaller one does, one that is too small does as far as is sensible.
 					d.send(0, 1, about(router, dip, typ, code, 1450, sent.Frame[14:], 500))

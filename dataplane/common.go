@@ -34,6 +34,7 @@ func NewShared(conns *conntrack.Table, clock func() uint32) *Shared {
 	}
 	s := &Shared{conns: conns, clock: clock}
 	s.datagrams.seed = rand.Uint64()
+	s.datagrams.nextID.Store(rand.Uint32()) // nor which one comes next: RFC 7739
 	s.table.Store(NewTable())
 	return s
 }

@@ -45,21 +45,24 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 	*made = decision{}
 	w.conn = conntrack.Conn{}
 	var out int
+	from := p.Flow // which FULLNAT to the other IP version changes
 	out, made.why = w.forward(t, in, p, w.shared.conns.Hash(&p.Flow))
 	if made.why == reason.None {
 		made.conn, made.dir = w.conn, conntrack.Forward
-		if p.Flow.Src != w.conn.Client || p.Flow.SrcPort != w.conn.ClientPort {
+		if from.Src != w.conn.Client || from.SrcPort != w.conn.ClientPort {
 			made.dir = conntrack.Reverse
 		}
 		made.renumber(p, took.id)
 	}
 	id := took.id
 	held := ds.decide(key, made)
+	cut := w.hop.Cut
 	for h := held; h != nil; h = h.next {
 		w.handleHeld(t, made, h, id)
 	}
 	if held != nil {
 		ds.giveBack(key, held)
+		w.hop.Cut = cut
 	}
 	return out, made.why
 }
@@ -99,7 +102,11 @@ func (w *Worker) handleHeld(t *Table, d *decision, h *heldFrame, id uint32) {
 		p.Kind = packet.Later
 		var out int
 		if out, why = w.along(t, &in, p, d, id); why == reason.None {
-			w.sendCopy(out, p.Buf[p.Off:p.End])
+			if w.hop.Cut != 0 {
+				w.sendPieces(p, out, w.hop.Cut)
+			} else {
+				w.sendCopy(out, p.Buf[p.Off:p.End])
+			}
 			return
 		}
 	}

@@ -193,6 +193,11 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reas
 	}
 	switch {
 	case why == reason.None:
+		if w.hop.Cut != 0 {
+			w.sendPieces(p, out, w.hop.Cut)
+			in.Queue.Drop(*f)
+			return
+		}
 		if p.Off != f.Off { // something was prepended: the packet ends where it says, and padding is behind it no more
 			f.Off, f.End = p.Off, p.End
 		}
@@ -293,11 +298,15 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 	case lb.FULLNAT:
 		w.hop.To = packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
 		w.hop.ID = w.nextID()
+		if p.Is6() == s.Addr.Is4() {
+			w.hop.MTU = w.shared.mtus.get(s.Addr, w.now)
+		}
 		w.follow(in, p, ref, c)
 	case lb.TUN:
 		if why := w.wrap(t, p, s); why != reason.None {
 			return 0, why
 		}
+		w.follow(in, p, ref, c) // for errors about the tunnel
 	}
 	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToServer(p, &w.hop)
@@ -319,6 +328,9 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	if c.Mode == lb.FULLNAT {
 		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
 		w.hop.ID = w.nextID()
+		if !p.Is6() && !c.Client.Is4() && !p.IP().DontFragment() {
+			w.hop.MTU = leastMTU6 // nobody here keeps what the ways to clients carry (RFC 7915 section 4)
+		}
 	}
 	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToClient(p, &w.hop)
@@ -412,9 +424,6 @@ func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.R
 	case reason.NoServer, reason.StrayAnswer:
 		message = forward.PortUnreachable // for TCP as well: ip_vs_leave sends no RST
 	case reason.TooBig:
-		if !p.Is6() && !p.IP().DontFragment() {
-			return false
-		}
 		message, mtu = forward.FragNeeded, w.hop.MaxLen(p)
 	default:
 		return false

@@ -30,7 +30,7 @@ func TestFULLNATBetweenFamilies(t *testing.T) {
 			if c.toClient {
 				rewrite = forward.Modes[lb.FULLNAT].ToClient
 			}
-			in := testpkt.TCP(c.from, c.to, testpkt.ACK).TTL(17).Text("what they said")
+			in := testpkt.TCP(c.from, c.to, testpkt.ACK).TTL(17).DF().Text("what they said")
 			p := parsed(t, in.Bytes())
 			if n := hop.MaxLen(p); n != c.maxLen {
 				t.Errorf("the longest is %d, want %d", n, c.maxLen)
@@ -50,14 +50,17 @@ func TestFULLNATBetweenFamilies(t *testing.T) {
 				{"as long as fits", in.Size(14 + c.fits), reason.None},
 				{"a byte longer", in.Size(14 + c.fits + 1), reason.TooBig},
 				{"TTL 1", in.TTL(1), reason.TTLExceeded},
-				{"a fragment", in.Fragment(0, true), reason.CannotCross},
-				{"a later fragment", in.Payload(make([]byte, 64)).Fragment(64, false), reason.CannotCross},
+				{"a first fragment", in.Fragment(0, true), reason.None},
+				{"a later fragment", in.Payload(make([]byte, 64)).Fragment(64, false), reason.None},
 			} {
 				frame := row.in.Bytes()
 				p := new(packet.Packet)
 				buf := append(make([]byte, 256), frame...)
 				if r := p.Parse(buf, 256, len(buf)); r != reason.None && r != reason.Fragment {
 					t.Fatal(r)
+				}
+				if row.what == "a later fragment" {
+					p.Kind = packet.Later
 				}
 				before := bytes.Clone(p.Buf)
 				got := rewrite(p, &hop)

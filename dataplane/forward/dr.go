@@ -10,7 +10,7 @@ import (
 type dr struct{}
 
 func (dr) ToServer(p *packet.Packet, h *Hop) reason.Reason {
-	if r := admit(p, h.Path, 0); r != reason.None {
+	if r := h.admit(p, 0, h.Path.MTU); r != reason.None {
 		return r
 	}
 	p.DecrementTTL()

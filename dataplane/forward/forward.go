@@ -25,47 +25,20 @@ type Path struct {
 func (path *Path) address(p *packet.Packet) { p.SetEthernet(&path.DstMAC, &path.SrcMAC, path.VLANs) }
 
 // Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
-// server's path: nothing in it depends on the packet.
+// server's path: nothing in it depends on the packet, but for Cut, which is the mode's to say.
 type Hop struct {
 	Path *Path
 	To   packet.Endpoints // NAT, FULLNAT: what to write
 
-	// TUN; all zero in the other modes, but for ID.
+	// TUN; all zero in the other modes, but for ID and MTU.
 	Source, Server lb.Addr   // of the outer header, both of one family
 	Tunnel         lb.Tunnel // what is between the outer header and the packet
 	ID             uint16    // outer identification, for packets that may be fragmented on their way; also FULLNAT's from IPv6 to IPv4
 	Entropy        uint32    // GUE: a number that is the flow's own
-	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing
-}
+	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing; also FULLNAT's to the other IP version
 
-// MaxLen returns the longest packet that fits the way, whose sender is to be told when one does not: those over IPv4 without DF may be
-// fragmented, and IPv6 carries 1,280 bytes everywhere (RFC 8200 section 5).
-func (h *Hop) MaxLen(p *packet.Packet) int {
-	n := h.Path.MTU - h.Overhead() - h.growth(p)
-	if h.MTU == 0 || h.MTU >= h.Path.MTU {
-		return n
-	}
-	switch learnt := h.MTU - h.Overhead(); {
-	case p.Is6():
-		return min(n, max(learnt, 1280))
-	case p.IP().DontFragment():
-		return learnt
-	}
-	return n
-}
-
-// crosses reports whether the packet becomes one of the other IP version: FULLNAT between two families.
-func (h *Hop) crosses(p *packet.Packet) bool { return h.To.Dst.IsValid() && h.To.Dst.Is4() == p.Is6() }
-
-// growth returns by how much a packet's IP header grows on its way to the other IP version, below 0 to IPv4.
-func (h *Hop) growth(p *packet.Packet) int {
-	switch {
-	case !h.crosses(p):
-		return 0
-	case p.Is6():
-		return packet.IPv4MinLen - packet.IPv6Len
-	}
-	return packet.IPv6Len - packet.IPv4MinLen
+	// Cut is set by a mode whose packet is longer than its way carries: it is to be sent in pieces of so many bytes of IP packet.
+	Cut int
 }
 
 // Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.
@@ -78,14 +51,3 @@ type Mode interface {
 
 // Modes are all modes by their lb.Mode; nil where a packet never passes one (lb.Local).
 var Modes = [...]Mode{lb.DR: dr{}, lb.NAT: nat{}, lb.FULLNAT: nat{}, lb.TUN: tun{}, lb.Local: nil}
-
-// admit refuses what a router refuses: a TTL that ends here (RFC 1812 5.3.1), a packet that does not fit the path.
-func admit(p *packet.Packet, path *Path, overhead int) reason.Reason {
-	if p.TTL() <= 1 {
-		return reason.TTLExceeded
-	}
-	if p.Len()+overhead > path.MTU {
-		return reason.TooBig
-	}
-	return reason.None
-}

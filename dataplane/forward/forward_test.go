@@ -125,7 +125,8 @@ func TestWhatMayNotGoOnStaysAsItWas(t *testing.T) {
 			"TTL 1":                  {testpkt.UDP(client, virtual).TTL(1), reason.TTLExceeded},
 			"TTL 0":                  {testpkt.UDP(client, virtual).TTL(0), reason.TTLExceeded},
 			"TTL 2":                  {testpkt.UDP(client, virtual).TTL(2), reason.None},
-			"one byte over the MTU":  {testpkt.UDP(client, virtual).Size(14 + 1501 - overhead), reason.TooBig},
+			"one byte over the MTU":  {testpkt.UDP(client, virtual).DF().Size(14 + 1501 - overhead), reason.TooBig},
+			"the same without DF":    {testpkt.UDP(client, virtual).Size(14 + 1501 - overhead), reason.None},
 			"the MTU to the byte":    {testpkt.UDP(client, virtual).Size(14 + 1500 - overhead), reason.None},
 			"padding is not counted": {testpkt.UDP(client, virtual).Pad(14 + 1501), reason.None},
 		} {
@@ -138,6 +139,9 @@ func TestWhatMayNotGoOnStaysAsItWas(t *testing.T) {
 			got := forward.Modes[mode].ToServer(p, &hop)
 			if got != c.want {
 				t.Errorf("%s, %s: %s, want %s", mode, name, got, c.want)
+			}
+			if cut := name == "the same without DF"; cut && hop.Cut != 1500 || !cut && hop.Cut != 0 {
+				t.Errorf("%s, %s: to be cut to %d bytes", mode, name, hop.Cut)
 			}
 			if got != reason.None && !bytes.Equal(p.Buf, before) {
 				t.Errorf("%s, %s: the packet was changed", mode, name)

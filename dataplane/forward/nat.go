@@ -16,7 +16,7 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	if h.crosses(p) {
 		return cross(p, h)
 	}
-	if r := admit(p, h.Path, 0); r != reason.None {
+	if r := h.admit(p, 0, h.Path.MTU); r != reason.None {
 		return r
 	}
 	p.DecrementTTL()
@@ -29,16 +29,15 @@ func translate(p *packet.Packet, h *Hop) reason.Reason {
 	return reason.None
 }
 
-// cross is FULLNAT between two IP versions (RFC 7915), for whole packets only; ICMP errors are the worker's matter (errorAcross).
+// cross is FULLNAT between two IP versions (RFC 7915), for packets and fragments; ICMP errors are the worker's matter (errorAcross).
 func cross(p *packet.Packet, h *Hop) reason.Reason {
-	if !p.CanCross() {
+	switch {
+	case !p.CanCross():
 		return reason.CannotCross
+	case !p.Is6() && packet.Checksum(p.IP()[:p.IP().HeaderLen()]) != 0:
+		return reason.BadIPHeader // IPv6 has nothing that could stay wrong
 	}
-	grows := packet.IPv6Len
-	if p.Is6() {
-		grows = packet.IPv4MinLen
-	}
-	if r := admit(p, h.Path, grows-(p.L4-p.L3)); r != reason.None {
+	if r := h.admit(p, growth(p), h.mtu()); r != reason.None {
 		return r
 	}
 	p.DecrementTTL()

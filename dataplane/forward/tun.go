@@ -31,11 +31,8 @@ type tun struct{}
 
 func (tun) ToServer(p *packet.Packet, h *Hop) reason.Reason {
 	overhead := h.Overhead()
-	if r := admit(p, h.Path, overhead); r != reason.None {
+	if r := h.admit(p, overhead, h.mtu()); r != reason.None {
 		return r
-	}
-	if h.MTU != 0 && p.Len() > h.MaxLen(p) {
-		return reason.TooBig
 	}
 	p.DecrementTTL()
 	inside, tos, ttl, df := uint8(protoIPIP), uint8(0), uint8(0), false

@@ -85,8 +85,5 @@ func (p *Packet) SetFragmentID(id uint32) {
 		binary.BigEndian.PutUint32(p.Buf[p.L4-4:p.L4], id)
 		return
 	}
-	ip := p.IP()
-	old := ip.ID()
-	binary.BigEndian.PutUint16(ip[4:6], uint16(id))
-	ip.setChecksum(Update16(ip.Checksum(), old, uint16(id)))
+	p.setID(uint16(id))
 }

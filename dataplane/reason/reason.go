@@ -10,7 +10,7 @@ const (
 
 	// Malformed: what the bytes themselves forbid.
 	Truncated   // ends inside a header
-	BadIPHeader // version, header length or total length impossible (RFC 791); of a first packet also the checksum
+	BadIPHeader // version, header length or total length impossible (RFC 791); of a first packet, and of one that becomes IPv6, also the checksum
 	BadL4Header // TCP data offset or UDP length impossible (RFC 9293, RFC 768)
 
 	// Not weir's: goes on to the kernel.
@@ -32,8 +32,8 @@ const (
 	ServerRemoved     // its connection's server is no longer configured
 	ServerUnreachable // no route, or the neighbour does not answer
 	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
-	TooBig            // does not fit the path's MTU
-	CannotCross       // a fragment, or an ICMP error that the other version does not have, on a connection between IPv4 and IPv6
+	TooBig            // does not fit the path's MTU, and may not be cut: its sender is told
+	CannotCross       // an ICMP error that the other version does not have, or pieces of a datagram without a checksum, on a connection between IPv4 and IPv6
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one

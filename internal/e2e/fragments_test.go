@@ -17,8 +17,7 @@ import (
 	"weir/lb"
 )
 
-// Datagrams of many times the MTU are echoed whole: in every mode, of both families, by every tunnel; FULLNAT between families
-// apart, whose fragments are dropped as cannot-cross.
+// Datagrams of many times the MTU are echoed whole: in every mode, of both families, by every tunnel, FULLNAT between families included.
 func TestBigDatagramsArriveWhole(t *testing.T) {
 	for name, plan := range map[string]testnet.Plan{"two arms": {}, "one arm": {OneArm: true}, "two queues": {Queues: 2}} {
 		t.Run(name, func(t *testing.T) {
@@ -39,9 +38,6 @@ func TestBigDatagramsArriveWhole(t *testing.T) {
 				services[mode.String()+" of IPv4"] = service(lb.UDP, mode, 8008, echoPort, 1, 1, 1)
 			}
 			for what, way := range ways {
-				if way.mode == lb.FULLNAT && way.cross {
-					continue // fragments do not cross between the families (README, Limits)
-				}
 				services[what] = lab.Service{Proto: lb.UDP, VIP: netip.AddrPortFrom(netip.MustParseAddr(way.vip), echoPort), Mode: way.mode,
 					Weights: []int{1, 1, 1}, Tunnel: way.tunnel, Cross: way.cross}
 			}

@@ -167,10 +167,14 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 		return nil
 	}
 	switch proto := layers.IPProtocol(ip.Proto); proto {
-	case layers.IPProtocolIPv4, layers.IPProtocolIPv6:
+	case layers.IPProtocolIPv4, layers.IPProtocolIPv6, layers.IPProtocolGRE:
+		switch {
+		case ip.MF: // most of what is inside is elsewhere: see Reassemble
+			return nil
+		case proto == layers.IPProtocolGRE:
+			return ip.parseGRE(b)
+		}
 		return ip.parseInner(proto, b)
-	case layers.IPProtocolGRE:
-		return ip.parseGRE(b)
 	case layers.IPProtocolTCP:
 		var h layers.TCP
 		if err := h.DecodeFromBytes(b, gopacket.NilDecodeFeedback); err != nil {
@@ -192,7 +196,7 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 		if !ip.ZeroUDP || src.Is6() {
 			ip.judge("UDP", h.Checksum, pseudoSum(src, dst, ip.Proto, len(b)), b)
 		}
-		if h.DstPort == GUEPort {
+		if h.DstPort == GUEPort && !ip.MF {
 			return ip.parseGUE(h.Payload)
 		}
 	case layers.IPProtocolICMPv4, layers.IPProtocolICMPv6:
