@@ -196,7 +196,7 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reas
 		if w.hop.Cut != 0 {
 			w.sendPieces(p, out, w.hop.Cut)
 			in.Queue.Drop(*f)
-			return
+			return why
 		}
 		if p.Off != f.Off { // something was prepended: the packet ends where it says, and padding is behind it no more
 			f.Off, f.End = p.Off, p.End
