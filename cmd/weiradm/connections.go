@@ -12,28 +12,11 @@ import (
 
 var connectionsNoun = noun{
 	name: "connections", about: "connections shows the connection table, page by page, without holding up a packet.",
-	long: `END is ADDRESS, ADDRESS/LENGTH, ADDRESS:PORT or :PORT; an IPv6 address with a port stands in brackets.
-With --json each connection is a line of its own.
+	long: filterHelp + `With --json each connection is a line of its own.
 `,
 	flags: func(fs *pflag.FlagSet) func(*program, []string) error {
-		var f api.Filter
-		ends := map[string]*api.End{}
-		var texts []*string
-		var names []string
-		for _, e := range []struct {
-			name, about string
-			end         *api.End
-		}{
-			{"client", "only those whose client is `END`", &f.Client}, {"virtual", "only those to the service address `END`", &f.Virtual},
-			{"server", "only those to the server `END`", &f.Server}, {"local", "only those that FULLNAT brings from `END`", &f.Local},
-		} {
-			texts, names = append(texts, fs.String(e.name, "", e.about)), append(names, e.name)
-			ends[e.name] = e.end
-		}
-		fs.StringVar(&f.Protocol, "protocol", "", "only this `PROTOCOL`: tcp, udp")
-		fs.StringVar(&f.State, "state", "", "only those in this `STATE`, as established")
-		fs.StringVar(&f.Mode, "mode", "", "only this `MODE`: dr, nat, fullnat, tun, local")
-		fs.StringVar(&f.Templates, "templates", "", "persistence templates, `WHICH`: only, no; otherwise too")
+		filter := filterFlags(fs)
+		templates := fs.String("templates", "", "persistence templates, `WHICH`: only, no; otherwise too")
 		limit := fs.Int("limit", 0, "show `N` at most; 0: all")
 		count := fs.BoolP("count", "c", false, "print only how many there are")
 		asJSON := jsonFlag(fs)
@@ -41,18 +24,12 @@ With --json each connection is a line of its own.
 			if err := noArgs(args); err != nil {
 				return err
 			}
-			for i, text := range texts {
-				if *text == "" {
-					continue
-				}
-				end, err := api.ParseEnd(*text)
-				if err != nil {
-					return usage("--%s %w", names[i], err)
-				}
-				*ends[names[i]] = end
+			f, err := filter()
+			if err != nil {
+				return err
 			}
-			if err := f.Check(); err != nil {
-				return usage("--%w", err)
+			if f.Templates = *templates; f.Check() != nil {
+				return usage("--%w", f.Check())
 			}
 			if *limit < 0 {
 				return usage("--limit %d: allowed: 0 and more", *limit)

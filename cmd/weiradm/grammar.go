@@ -43,6 +43,7 @@ What only looks, each with --json and --help:
   top                                services and servers live, the busiest first
   connections                        the connection table, by any part of a flow
   trace PROTOCOL SOURCE DESTINATION  where a packet would go, and why; changes nothing
+  capture -w FILE                    packets as they came and as they went, for tcpdump and Wireshark
 And:
   drain SERVER                       weight 0 wherever it serves, then wait until its connections have ended
   completion bash                    what makes the shell complete these

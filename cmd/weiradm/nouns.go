@@ -21,7 +21,7 @@ type noun struct {
 
 // nouns are all of them, in the order of the help.
 func nouns() []noun {
-	return []noun{statusNoun, topNoun, connectionsNoun, traceNoun, drainNoun, completionNoun()}
+	return []noun{statusNoun, topNoun, connectionsNoun, traceNoun, captureNoun, drainNoun, completionNoun()}
 }
 
 // errUsage is a command line that makes no sense; its text says what would.

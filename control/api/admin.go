@@ -32,6 +32,8 @@ type Backend interface {
 	Trace(q TraceQuery) (Trace, error)
 	// Drain takes a server to weight 0 in every service that has it; port 0 means all its ports.
 	Drain(ctx context.Context, server netip.AddrPort) (Drained, error)
+	// Capture writes frames as pcapng to w until q says that it is enough, or ctx ends; the latter is no error.
+	Capture(ctx context.Context, q CaptureQuery, w io.Writer) (Captured, error)
 }
 
 // Admin answers requests.
@@ -79,6 +81,7 @@ func (s *Admin) handler() http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/connections", answer(s.connections))
 	mux.HandleFunc("GET /v1/trace", answer(s.trace))
+	mux.HandleFunc("GET /v1/capture", s.capture)
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, &refusal{http.StatusNotFound, fmt.Errorf("%s %s: there is no such request; this is weir's /v1", r.Method, r.URL.Path)}
 	}))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,7 @@ type fakeBackend struct {
 	filter   *Filter
 	refuse   *Changed
 	err      error
+	capture  func(CaptureQuery, io.Writer) (Captured, error)
 }
 
 func (f *fakeBackend) Change(_ context.Context, commands []ipvsadm.Command, atomic bool) (Changed, error) {
@@ -43,6 +45,12 @@ func (f *fakeBackend) Connections(from uint32, limit int, filter *Filter, countO
 func (f *fakeBackend) Trace(q TraceQuery) (Trace, error) { return Trace{Found: q.Protocol}, nil }
 func (f *fakeBackend) Drain(_ context.Context, a netip.AddrPort) (Drained, error) {
 	return Drained{Services: []string{a.String()}}, nil
+}
+func (f *fakeBackend) Capture(_ context.Context, q CaptureQuery, w io.Writer) (Captured, error) {
+	if f.capture == nil {
+		return Captured{}, f.err
+	}
+	return f.capture(q, w)
 }
 
 func handle(b Backend, method, target, body string) (int, string) {
@@ -83,6 +91,12 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"GET", "/v1/connections?client=here", "", 400, `client "here": want ADDRESS, ADDRESS/LENGTH, ADDRESS:PORT or :PORT`},
 		{"GET", "/v1/connections?from=1&from=2", "", 400, `parameter "from": given twice`},
 		{"GET", "/v1/connections?clinet=10.0.0.1", "", 400, `parameter "clinet": allowed: from, limit, count, protocol, state, mode, templates, client, virtual, local, server`},
+		{"GET", "/v1/capture?count=0", "", 400, `count "0": allowed: 1 to 1000000000`},
+		{"GET", "/v1/capture?seconds=1e3", "", 400, `seconds "1e3": allowed: 1 to 86400`},
+		{"GET", "/v1/capture?snaplen=1", "", 400, `snaplen "1": allowed: 14 to 65535`},
+		{"GET", "/v1/capture?server=there", "", 400, `server "there": want ADDRESS`},
+		{"GET", "/v1/capture?templates=only", "", 400, `templates "only": a persistence template has no packets`},
+		{"GET", "/v1/capture?file=/etc/passwd", "", 400, `parameter "file": allowed: count, bytes, seconds, snaplen, protocol, `},
 		{"GET", "/v1/trace?protocol=tcp&source=1.2.3.4:5", "", 400, `destination "": want ADDRESS:PORT`},
 		{"GET", "/v1/trace?protocol=icmp&source=1.2.3.4:5&destination=1.2.3.4:6", "", 400, `protocol "icmp": allowed: tcp, udp`},
 		{"GET", "/v1/trace?protocol=udp&source=1.2.3.4:5&destination=[::1]:6", "", 400, `source and destination are not of one IP version`},

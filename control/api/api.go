@@ -12,6 +12,7 @@
 //	GET  /v1/status       -> Status               interfaces, workers, table, drops
 //	GET  /v1/connections  -> Connections          a page of the connection table; see Filter
 //	GET  /v1/trace        -> Trace                where a flow would go, and why
+//	GET  /v1/capture      -> a pcapng file        frames as workers see them; see CaptureQuery
 //	POST /v1/drain        Drain -> Drained        weight 0 wherever a server serves
 //
 // A refusal is an Error, by the HTTP status 400 (not understood), 403 (not the owner), 404 (no such thing), 413 (too large),

@@ -120,6 +120,16 @@ func (f *Filter) values() url.Values {
 	return v
 }
 
+// String is the filter in words, as client=198.51.100.0/24 protocol=tcp; empty for one that takes all.
+func (f *Filter) String() string {
+	var words []string
+	for name, values := range f.values() {
+		words = append(words, name+"="+values[0])
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
 // filterOf reads what values wrote.
 func filterOf(v url.Values) (f Filter, err error) {
 	for name, w := range f.words() {

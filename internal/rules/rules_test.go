@@ -27,7 +27,7 @@ var layers = [][]string{
 var alone = map[string][]string{
 	"github.com/cilium/ebpf":     {"bpf"},
 	"github.com/asavie/xdp":      {"dataplane/afxdp", "bench/bare"}, // bench/bare is what weir is measured against: the library as it comes
-	"github.com/google/gopacket": {"internal/testpkt"},
+	"github.com/google/gopacket": {"internal/testpkt", "control/pcapng"},
 	"unsafe":                     {"dataplane/afxdp", "conntrack", "internal/testnet"},
 }
 
