@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"weir/conntrack"
@@ -230,18 +231,34 @@ type fakePaths struct {
 	vlans lb.VLANs // of every path
 	mtu   int      // of every path; 1,500 when 0
 	local lb.Addr
+
+	mu    sync.Mutex // watch's
 	watch map[lb.Addr]int
 }
 
 func (f *fakePaths) Watch(addr lb.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.watch == nil {
 		f.watch = map[lb.Addr]int{}
 	}
 	f.watch[addr]++
 }
 func (f *fakePaths) Unwatch(addr lb.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.watch[addr]--; f.watch[addr] == 0 {
 		delete(f.watch, addr)
+	}
+}
+func (f *fakePaths) Hold(addrs []lb.Addr) func() {
+	for _, a := range addrs {
+		f.Watch(a)
+	}
+	return func() {
+		for _, a := range addrs {
+			f.Unwatch(a)
+		}
 	}
 }
 func (f *fakePaths) Check(addr lb.Addr) error {

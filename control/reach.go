@@ -28,26 +28,35 @@ func NewReach(w *paths.Watcher, ifindexes []int) *Reach {
 func (r *Reach) Watch(addr lb.Addr)   { r.watcher.Watch(addr) }
 func (r *Reach) Unwatch(addr lb.Addr) { r.watcher.Unwatch(addr) }
 
+// Hold watches addrs, all looked up together, until the function that it returns is called.
+func (r *Reach) Hold(addrs []lb.Addr) (release func()) {
+	r.watcher.WatchAll(addrs)
+	return func() {
+		for _, a := range addrs {
+			r.watcher.Unwatch(a)
+		}
+	}
+}
+
 // Await waits until the way to each of addrs is known or cannot become known by waiting, or the time is over; the first
 // packets to a server would be lost otherwise. It returns the addresses that are still asked for. Somebody must run the
 // watcher meanwhile.
 func (r *Reach) Await(ctx context.Context, addrs []lb.Addr, limit time.Duration) (unresolved []lb.Addr) {
-	for _, a := range addrs {
-		r.Watch(a)
-		defer r.Unwatch(a)
-	}
+	defer r.Hold(addrs)()
 	deadline := time.Now().Add(limit)
+	unresolved = addrs
 	for {
-		unresolved = unresolved[:0]
-		for _, a := range addrs {
+		began := time.Now()
+		var left []lb.Addr
+		for _, a := range unresolved {
 			if r.watcher.Get(a).State == paths.Unresolved {
-				unresolved = append(unresolved, a)
+				left = append(left, a)
 			}
 		}
-		if len(unresolved) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+		if unresolved = left; len(left) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return unresolved
 		}
-		time.Sleep(awaitStep)
+		time.Sleep(max(awaitStep, 4*time.Since(began)))
 	}
 }
 

@@ -36,6 +36,8 @@ type Paths interface {
 	// Watch follows the path to addr from now on, as often as it is called; Unwatch takes one call back.
 	Watch(addr lb.Addr)
 	Unwatch(addr lb.Addr)
+	// Hold is Watch for many addresses, until the function that it returns is called: they are looked up together, which is faster.
+	Hold(addrs []lb.Addr) (release func())
 	// Path returns the way to addr as it is now: nil while there is none, local when addr is the director's own.
 	Path(addr lb.Addr) (path *forward.Path, local bool)
 	// Check says why a server at addr could never be reached; nil if it can, or may be once a route appears.
@@ -148,6 +150,7 @@ func (s *Store) Services() []lb.Service {
 
 // Check reports everything that keeps services from being served, one error each.
 func (s *Store) Check(services []lb.Service) error {
+	defer s.Hold(serverAddrs(services))()
 	var errs []error
 	seen := map[lb.ServiceKey]bool{}
 	for _, c := range services {
@@ -178,6 +181,20 @@ func (s *Store) Check(services []lb.Service) error {
 	return errors.Join(errs...)
 }
 
+// Hold has the ways to the servers at addrs at hand until the function that it returns is called: many that are checked first and added then
+// are looked up once, and together.
+func (s *Store) Hold(addrs []lb.Addr) (release func()) { return s.paths.Hold(addrs) }
+
+// serverAddrs returns the addresses of all servers of services.
+func serverAddrs(services []lb.Service) (addrs []lb.Addr) {
+	for i := range services {
+		for j := range services[i].Servers {
+			addrs = append(addrs, services[i].Servers[j].Addr)
+		}
+	}
+	return addrs
+}
+
 func (s *Store) checkServer(c *lb.Service, v *lb.Server) error {
 	switch {
 	case c.OnePacket && v.Mode == lb.FULLNAT:
@@ -201,6 +218,7 @@ var ErrPartly = errors.New("in force, but not all of it")
 // Apply makes services the configuration: what is new is added, what is gone removed, what differs edited, and nothing else
 // is touched. It is checked whole first: with an error that is not ErrPartly nothing has changed.
 func (s *Store) Apply(services []lb.Service) error {
+	defer s.Hold(serverAddrs(services))()
 	if err := s.Check(services); err != nil {
 		return err
 	}

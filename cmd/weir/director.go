@@ -40,6 +40,7 @@ type director struct {
 	conns       *conntrack.Table
 	shared      *dataplane.Shared
 	store       *control.Store
+	release     func()            // of the first rules' servers (Store.Hold)
 	queues      [][]*afxdp.Queue  // by interface
 	attachments []*bpf.Attachment // by interface
 	host        *host.Path
@@ -133,7 +134,10 @@ func (d *director) openControl(ctx context.Context) error {
 }
 
 // checkRules finds what keeps the rules from being served before anything is attached.
-func (d *director) checkRules(context.Context) error { return d.store.Check(d.rules.Services()) }
+func (d *director) checkRules(context.Context) error {
+	d.release = d.store.Hold(serverAddresses(d.rules)) // until applyRules has applied them
+	return d.store.Check(d.rules.Services())
+}
 
 // openQueues binds a socket to every queue of every interface. Nothing is redirected to them before attach.
 func (d *director) openQueues(context.Context) error {
@@ -177,6 +181,7 @@ func (d *director) applyRules(ctx context.Context) error {
 	if err := d.store.Apply(d.rules.Services()); err != nil {
 		return err
 	}
+	d.release()
 	d.setTimeouts(d.rules)
 	return nil
 }
@@ -202,9 +207,17 @@ const (
 	changePatience = 200 * time.Millisecond
 )
 
+// logAtMost is how many servers that do not answer get a line each.
+const logAtMost = 20
+
 // awaitServers lets the kernel resolve servers, so that their first packets find the way.
 func (d *director) awaitServers(fresh []lb.Addr, limit time.Duration) {
-	for _, addr := range d.reach.Await(context.Background(), fresh, limit) {
+	silent := d.reach.Await(context.Background(), fresh, limit)
+	for i, addr := range silent {
+		if i == logAtMost {
+			d.log.Warn("more servers do not answer", "servers", len(silent)-i)
+			break
+		}
 		d.log.Warn("server does not answer: its packets are dropped until it does", "server", addr)
 	}
 }

@@ -182,8 +182,9 @@ func (steer) RemoveTunnel(lb.Addr) error                    { return nil }
 // strange is behind an interface that weir was not given.
 type paths struct{ local, lost, strange lb.Addr }
 
-func (p *paths) Watch(lb.Addr)   {}
-func (p *paths) Unwatch(lb.Addr) {}
+func (p *paths) Watch(lb.Addr)         {}
+func (p *paths) Unwatch(lb.Addr)       {}
+func (p *paths) Hold([]lb.Addr) func() { return func() {} }
 func (p *paths) Check(a lb.Addr) error {
 	if a == p.strange {
 		return fmt.Errorf("is reached through eth7, which weir was not given: add --interface eth7")

@@ -100,7 +100,9 @@ func (d *Director) settle(ctx context.Context) error {
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d, rules: d.rules}
-	d.await(newServers(commands))
+	fresh := newServers(commands)
+	defer d.Store.Hold(fresh)()
+	d.await(fresh)
 	for i, c := range commands {
 		err := e.check(c)
 		if err == nil {
@@ -123,6 +125,8 @@ const maxProblems = 100
 
 // whole does all commands or none.
 func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err error) {
+	fresh := newServers(commands)
+	defer d.Store.Hold(fresh)()
 	e := edit{Director: d, rules: d.rules.Clone()}
 	for i, c := range commands {
 		err := e.check(c)
@@ -138,7 +142,7 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 	if done.Refused != nil {
 		return done, nil
 	}
-	d.await(newServers(commands))
+	d.await(fresh)
 	added := slices.Clone(e.added)
 	if err := e.addAddresses(); err != nil {
 		return done, errors.Join(err, d.remove(added))
@@ -159,6 +163,8 @@ func (d *Director) Replace(ctx context.Context, rules *ipvsadm.Rules) (done bool
 
 func (d *Director) replace(rules *ipvsadm.Rules) (done bool, err error) {
 	services := rules.Services()
+	listed := servers(services)
+	defer d.Store.Hold(slices.Collect(maps.Keys(listed)))()
 	if err := d.Store.Check(services); err != nil {
 		return false, err
 	}
@@ -171,7 +177,7 @@ func (d *Director) replace(rules *ipvsadm.Rules) (done bool, err error) {
 		}
 	}
 	// Servers first, addresses next, services last: a client that finds the address finds its service.
-	d.await(difference(servers(services), servers(d.rules.Services())))
+	d.await(difference(listed, servers(d.rules.Services())))
 	fresh := difference(uses, d.uses)
 	if err := d.add(fresh); err != nil {
 		return false, errors.Join(err, d.remove(fresh))

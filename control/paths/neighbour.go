@@ -69,27 +69,28 @@ func neighFrom(n *netlink.Neigh) (hop, neigh, bool) {
 
 // nextHop is a hop that servers are reached through.
 type nextHop struct {
-	servers map[lb.Addr]*server
+	hop     hop
+	servers []*server
 	asked   time.Time // last
 	fails   int       // how often it was asked in vain since it was last known
-	due     time.Time // when to ask next; zero: never
+	due     time.Time // when to ask next, as agenda has it; zero: never
+	place   int       // in agenda, while due is not zero
 }
 
-// schedule decides when the hop is asked for next, now that its entry is n.
-func (nh *nextHop) schedule(n neigh, now time.Time, confirm time.Duration) {
+// next returns when the hop is to be asked for, now that its entry is n; the zero time: never.
+func (nh *nextHop) next(n neigh, now time.Time, confirm time.Duration) time.Time {
 	switch {
 	case n.keep:
-		nh.due = time.Time{}
+		return time.Time{}
 	case n.state&(netlink.NUD_REACHABLE|netlink.NUD_PROBE) != 0:
 		if n.state&netlink.NUD_REACHABLE != 0 {
 			nh.fails = 0
 		}
-		nh.due = now.Add(confirm)
+		return now.Add(confirm)
 	case n.valid():
-		nh.due = later(now, nh.asked.Add(min(staleProbe, confirm)))
-	default:
-		nh.due = later(now, nh.asked.Add(nh.backoff()))
+		return later(now, nh.asked.Add(min(staleProbe, confirm)))
 	}
+	return later(now, nh.asked.Add(nh.backoff()))
 }
 
 func (nh *nextHop) backoff() time.Duration {
@@ -99,15 +100,14 @@ func (nh *nextHop) backoff() time.Duration {
 	return min(retryFirst<<min(nh.fails-1, 8), retryLast)
 }
 
-// wasAsked notes that the kernel was told to ask for the hop.
-func (nh *nextHop) wasAsked(n neigh, now time.Time, confirm time.Duration) {
+// wasAsked notes that the kernel was told to ask for the hop, and returns when it is to be told again.
+func (nh *nextHop) wasAsked(n neigh, now time.Time, confirm time.Duration) time.Time {
 	nh.asked = now
 	if n.valid() {
-		nh.due = now.Add(confirm)
-		return
+		return now.Add(confirm)
 	}
 	nh.fails++
-	nh.due = now.Add(nh.backoff())
+	return now.Add(nh.backoff())
 }
 
 func later(a, b time.Time) time.Time {
@@ -147,16 +147,16 @@ func (w *Watcher) asking(now time.Time) time.Time {
 		n   neigh
 	}
 	var asks []todo
-	var next time.Time
 	w.mu.Lock()
-	for h, nh := range w.hops {
-		if !nh.due.IsZero() && !nh.due.After(now) && len(asks) < askBurst {
-			asks = append(asks, todo{h, w.neighs[h]})
-			nh.wasAsked(w.neighs[h], now, w.confirm)
-		}
-		if !nh.due.IsZero() && (next.IsZero() || nh.due.Before(next)) {
-			next = nh.due
-		}
+	for len(asks) < askBurst && len(w.agenda) > 0 && !w.agenda[0].due.After(now) {
+		nh := w.agenda[0]
+		n := w.neighs[nh.hop]
+		asks = append(asks, todo{nh.hop, n})
+		w.agenda.set(nh, nh.wasAsked(n, now, w.confirm))
+	}
+	var next time.Time
+	if len(w.agenda) > 0 {
+		next = w.agenda[0].due
 	}
 	w.mu.Unlock()
 	for _, a := range asks {

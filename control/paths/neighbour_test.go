@@ -2,6 +2,7 @@ package paths
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -215,13 +216,13 @@ func TestSchedule(t *testing.T) {
 		{"a static one is left alone", neigh{state: netlink.NUD_PERMANENT, keep: true}, time.Hour, 0, -1},
 	} {
 		nh := nextHop{asked: now.Add(-row.asked), fails: row.fails}
-		nh.schedule(row.n, now, confirm)
+		due := nh.next(row.n, now, confirm)
 		want := now.Add(row.due)
 		if row.due < 0 {
 			want = time.Time{}
 		}
-		if !nh.due.Equal(want) {
-			t.Errorf("%s: due in %s, want %s", row.name, nh.due.Sub(now), row.due)
+		if !due.Equal(want) {
+			t.Errorf("%s: due in %s, want %s", row.name, due.Sub(now), row.due)
 		}
 	}
 }
@@ -251,5 +252,38 @@ func TestWhoseNeighbourItIs(t *testing.T) {
 	long := netlink.Neigh{Family: unix.AF_INET, State: netlink.NUD_REACHABLE, IP: ip, HardwareAddr: make([]byte, 20)}
 	if _, n, _ := neighFrom(&long); n.valid() {
 		t.Error("an InfiniBand address was taken for a MAC")
+	}
+}
+
+// The agenda beside a list that is searched.
+func TestAgenda(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	start := time.Now()
+	var a agenda
+	hops := make([]*nextHop, 50)
+	for i := range hops {
+		hops[i] = &nextHop{}
+	}
+	for range 5000 {
+		nh := hops[rng.IntN(len(hops))]
+		if rng.IntN(4) == 0 {
+			a.set(nh, time.Time{})
+		} else {
+			a.set(nh, start.Add(time.Duration(rng.IntN(1000))))
+		}
+		var first time.Time
+		n := 0
+		for _, nh := range hops {
+			if nh.due.IsZero() {
+				continue
+			}
+			n++
+			if first.IsZero() || nh.due.Before(first) {
+				first = nh.due
+			}
+		}
+		if len(a) != n || n > 0 && !a[0].due.Equal(first) {
+			t.Fatalf("%d in it, %d expected; first %v, expected %v", len(a), n, a[0].due.Sub(start), first.Sub(start))
+		}
 	}
 }

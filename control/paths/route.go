@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weir/lb"
@@ -29,39 +28,6 @@ func (r route) next(addr lb.Addr) hop {
 		addr = r.gateway
 	}
 	return hop{r.iface, addr}
-}
-
-// lookupRoute asks the kernel as a local sender without a bound source would: policy rules on source addresses or
-// marks do not see what weir sends.
-func lookupRoute(h *netlink.Handle, addr lb.Addr) route {
-	ip := addr.Netip()
-	if ip.IsLinkLocalUnicast() && ip.Is6() {
-		return route{refused: "a link-local address, which names no server without its interface"}
-	}
-	rs, err := h.RouteGet(net.IP(ip.AsSlice()))
-	if err == nil && len(rs) == 0 {
-		err = unix.ENETUNREACH
-	}
-	if err != nil {
-		return route{refused: refusal(err)}
-	}
-	r := rs[0]
-	switch r.Type {
-	case unix.RTN_UNICAST, unix.RTN_LOCAL:
-	default:
-		return route{refused: fmt.Sprintf("the route to it is of type %s", routeType(r.Type))}
-	}
-	out := route{
-		local:   r.Type == unix.RTN_LOCAL,
-		iface:   r.LinkIndex,
-		gateway: addrFrom(r.Gw),
-		source:  addrFrom(r.Src),
-		mtu:     r.MTU,
-	}
-	if via, ok := r.Via.(*netlink.Via); ok { // an IPv6 next hop of an IPv4 route, RFC 8950
-		out.gateway = addrFrom(via.Addr)
-	}
-	return out
 }
 
 // refusal words the errors of fib_props (net/ipv4/fib_semantics.c), which are what route types other than unicast

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"weir/lb"
 )
 
 const (
@@ -134,7 +136,7 @@ func (w *Watcher) noteNeigh(h hop, n neigh, b *batch) bool {
 	if nh == nil {
 		return false
 	}
-	nh.schedule(n, time.Now(), w.confirm)
+	w.agenda.set(nh, nh.next(n, time.Now(), w.confirm))
 	if n.valid() != old.valid() || n.mac != old.mac {
 		for _, s := range nh.servers {
 			b.dirty[s] = struct{}{}
@@ -156,17 +158,18 @@ func (w *Watcher) apply(b *batch) error {
 	b.all = w.reloadLinks(b.links) || b.all
 
 	affected := w.affected(b)
-	routes := make([]route, len(affected))
+	addrs := make([]lb.Addr, len(affected))
 	for i, s := range affected {
-		routes[i] = lookupRoute(w.handle, s.addr)
+		addrs[i] = s.addr
 	}
+	routes := w.inquiry.routes(addrs)
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	if b.reload {
 		for h, nh := range w.hops {
-			nh.schedule(w.neighs[h], now, w.confirm)
+			w.agenda.set(nh, nh.next(w.neighs[h], now, w.confirm))
 		}
 	}
 	for i, s := range affected {

@@ -29,6 +29,7 @@ type Watcher struct {
 	log     *slog.Logger
 	given   map[int]bool
 	handle  *netlink.Handle
+	inquiry *inquiry
 	sub     *subscription
 	confirm time.Duration // confirmEvery, but in tests
 
@@ -43,6 +44,7 @@ type Watcher struct {
 	own        map[address]struct{}
 	servers    map[lb.Addr]*server
 	hops       map[hop]*nextHop // those that servers are reached through
+	agenda     agenda           // of hops, by when they are to be asked for
 	changed    map[lb.Addr]struct{}
 	ownChanged bool
 }
@@ -54,6 +56,7 @@ type server struct {
 	refs  int
 	route route
 	hop   hop // where place put it; zero: nowhere
+	index int // there
 	path  Path
 }
 
@@ -81,8 +84,13 @@ func New(o Options) (*Watcher, error) {
 	if w.sub, err = subscribe(); err != nil {
 		return nil, err
 	}
+	if w.inquiry, err = newInquiry(); err != nil {
+		w.sub.close()
+		return nil, err
+	}
 	if w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		w.sub.close()
+		w.inquiry.close()
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
 	if err := w.reload(); err != nil {
@@ -95,6 +103,7 @@ func New(o Options) (*Watcher, error) {
 // Close gives back what New took. It comes after Run has returned, if Run was called, and may be called twice.
 func (w *Watcher) Close() error {
 	w.sub.close()
+	w.inquiry.close()
 	w.handle.Close()
 	return nil
 }
@@ -103,17 +112,42 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Watch(addr lb.Addr) Path {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.servers[addr]
-	if s == nil {
-		s = &server{addr: addr, ip: addr.Netip()}
-		w.servers[addr] = s
-		// Under the lock: Run, once it has heard of a change, finds the server here and looks again.
-		w.place(s, lookupRoute(w.handle, addr), time.Now())
-		s.path = w.path(addr, s.route)
-		wake(w.kick)
+	w.watch([]lb.Addr{addr})
+	return w.servers[addr].path
+}
+
+// WatchAll is Watch for many addresses: their routes are looked up together, a few hundred in a millisecond.
+func (w *Watcher) WatchAll(addrs []lb.Addr) {
+	for some := range slices.Chunk(addrs, atOnce) {
+		w.mu.Lock()
+		w.watch(some)
+		w.mu.Unlock()
 	}
-	s.refs++
-	return s.path
+}
+
+// watch is Watch with the lock held. It looks routes up under the lock: Run, once it has heard of a change, finds the servers here and
+// looks again.
+func (w *Watcher) watch(addrs []lb.Addr) {
+	var fresh []*server
+	var ask []lb.Addr
+	for _, addr := range addrs {
+		s := w.servers[addr]
+		if s == nil {
+			s = &server{addr: addr, ip: addr.Netip()}
+			w.servers[addr] = s
+			fresh, ask = append(fresh, s), append(ask, addr)
+		}
+		s.refs++
+	}
+	if fresh == nil {
+		return
+	}
+	now := time.Now()
+	for i, r := range w.inquiry.routes(ask) {
+		w.place(fresh[i], r, now)
+		fresh[i].path = w.path(fresh[i].addr, r)
+	}
+	wake(w.kick)
 }
 
 // Unwatch takes back one Watch of addr.
@@ -143,11 +177,14 @@ func (w *Watcher) Get(addr lb.Addr) Path {
 }
 
 // Lookup returns the path to addr without watching it: what Watch would return. The error is that of a Refused path,
-// with the address; a next hop that is not resolved is none.
+// with the address; a next hop that is not resolved is none. An address that is watched and not refused costs the kernel no question.
 func (w *Watcher) Lookup(addr lb.Addr) (Path, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.path(addr, lookupRoute(w.handle, addr))
+	if s := w.servers[addr]; s != nil && s.path.State != Refused {
+		return s.path, nil
+	}
+	p := w.path(addr, w.inquiry.route(addr)) // who was refused may have mended the route a moment ago
 	if err := p.Err(); err != nil {
 		return p, fmt.Errorf("server %s: %w", addr, err)
 	}
@@ -227,23 +264,29 @@ func (w *Watcher) place(s *server, r route, now time.Time) {
 	}
 	nh := w.hops[next]
 	if nh == nil {
-		nh = &nextHop{servers: make(map[lb.Addr]*server)}
-		nh.schedule(w.neighs[next], now, w.confirm)
+		nh = &nextHop{hop: next}
 		w.hops[next] = nh
+		w.agenda.set(nh, nh.next(w.neighs[next], now, w.confirm))
 	}
-	nh.servers[s.addr] = s
-	s.hop = next
+	s.hop, s.index = next, len(nh.servers)
+	nh.servers = append(nh.servers, s)
 }
 
 // unplace lets go of the neighbour s was reached through. Called with the lock held.
 func (w *Watcher) unplace(s *server) {
-	if nh := w.hops[s.hop]; nh != nil && nh.servers[s.addr] == s {
-		delete(nh.servers, s.addr)
-		if len(nh.servers) == 0 {
-			delete(w.hops, s.hop)
-		}
-	}
+	nh := w.hops[s.hop]
 	s.hop = hop{}
+	if nh == nil {
+		return
+	}
+	last := len(nh.servers) - 1
+	nh.servers[s.index] = nh.servers[last]
+	nh.servers[s.index].index = s.index
+	nh.servers[last] = nil
+	if nh.servers = nh.servers[:last]; last == 0 {
+		delete(w.hops, nh.hop)
+		w.agenda.set(nh, time.Time{})
+	}
 }
 
 // update recomputes s's path and notes whether it changed. Called with the lock held.
