@@ -40,6 +40,7 @@ type running struct {
 // Programs are the paths of what a trial runs.
 type Programs struct {
 	Weir    string   // the daemon
+	Weiradm string   // what changes it; only Changes runs it
 	Against []string // other builds of it
 	Bare    string   // bench/bare
 }

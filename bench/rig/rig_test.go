@@ -26,12 +26,12 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
-		build := exec.Command("go", "build", "-o", dir, "weir/cmd/weir", "weir/bench/bare")
+		build := exec.Command("go", "build", "-o", dir, "weir/cmd/weir", "weir/cmd/weiradm", "weir/bench/bare")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			panic(err)
 		}
-		programs = Programs{Weir: filepath.Join(dir, "weir"), Bare: filepath.Join(dir, "bare")}
+		programs = Programs{Weir: filepath.Join(dir, "weir"), Weiradm: filepath.Join(dir, "weiradm"), Bare: filepath.Join(dir, "bare")}
 		return m.Run()
 	}())
 }

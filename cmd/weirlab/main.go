@@ -19,6 +19,7 @@ weir on AF_XDP, and three real servers. Nothing outside of those namespaces is t
 
 Usage: weirlab [flags] demo | up | down
        weirlab bench [flags]
+       weirlab changes [flags]
 
   demo   for each mode (DR, NAT, FULLNAT, TUN): 1,000 HTTP requests on fresh connections, a download of 64 MiB whose
          SHA-256 is compared, and 1,000 UDP echoes from distinct ports, over servers of the weights 1, 2 and 3.
@@ -28,6 +29,8 @@ Usage: weirlab [flags] demo | up | down
          hand: curl, tcpdump, ip netns exec
   down   removes it
   bench  measures weir beside other forwarders; see weirlab bench --help
+  changes
+         measures how weir takes changes and big listings while it forwards; see weirlab changes --help
 
 Flags:
 `
@@ -53,6 +56,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "bench" {
 		return bench(ctx, args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "changes" {
+		return changes(ctx, args[1:], stdout, stderr)
+	}
 	fs := pflag.NewFlagSet("weirlab", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	weir := fs.String("weir", "", "`PATH` of the weir to run (default: the one beside this program)")
@@ -65,13 +71,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	if fs.NArg() != 1 {
-		return usageError{errors.New("want one of: demo, up, down, bench (see weirlab --help)")}
+		return usageError{errors.New("want one of: demo, up, down, bench, changes (see weirlab --help)")}
 	}
 	command := fs.Arg(0)
 	switch command {
 	case "demo", "up", "down", holdCommand:
 	default:
-		return usageError{fmt.Errorf("%q: want one of: demo, up, down, bench (see weirlab --help)", command)}
+		return usageError{fmt.Errorf("%q: want one of: demo, up, down, bench, changes (see weirlab --help)", command)}
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces and AF_XDP need root: try sudo weirlab " + command)

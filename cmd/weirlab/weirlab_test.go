@@ -194,6 +194,8 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 		"up without weir":        {[]string{"up", "--weir", "/bin/false"}, 1, "ended without"},
 		"bench, odd figures":     {[]string{"bench", "--size", "63", "--traffic", "sctp"}, 2, `--size "63": allowed are 64 to 1518 and imix`},
 		"bench, odd traffic":     {[]string{"bench", "--traffic", "sctp"}, 2, `--traffic "sctp": allowed are [udp tcp-syn`},
+		"changes too big":        {[]string{"changes", "--services", "3"}, 2, "--services 3: allowed are 4 to 100000"},
+		"changes of what":        {[]string{"changes", "up"}, 2, "changes takes flags only"},
 		"help":                   {[]string{"--help"}, 0, "Usage: weirlab"},
 	} {
 		out, err := exec.Command(filepath.Join(bin, "weirlab"), c.args...).CombinedOutput()

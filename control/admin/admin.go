@@ -5,7 +5,8 @@
 //	changed, err := d.Change(ctx, commands, false)   // what weiradm asks for
 //	done, err := d.Replace(ctx, rules)               // what SIGHUP asks for
 //
-// A change goes: check, addresses, Store, workers, answer. All changes go one after the other, under one lock that no worker takes.
+// A change goes: ways to new servers, check, addresses, Store, workers, answer. But for the first, changes go one after the other, under one
+// lock that no worker takes.
 package admin
 
 import (
@@ -36,7 +37,8 @@ type Options struct {
 
 	// AddAddresses and RemoveAddresses put service addresses on the host and take them off, as they come and go; nil: nobody does.
 	AddAddresses, RemoveAddresses func(...lb.Addr) error
-	// Await is given the addresses of new servers before packets are sent there, and may wait a moment for the ways to them; nil: nobody does.
+	// Await is given the addresses of new servers before packets are sent there, and may wait a moment for the ways to them; nil: nobody does. It
+	// is called from many goroutines.
 	Await func([]lb.Addr)
 	// Status returns what the daemon knows of itself: everything of api.Status but services, servers and the connection table.
 	Status func() api.Status
@@ -75,6 +77,10 @@ func (d *Director) Change(ctx context.Context, commands []ipvsadm.Command, atomi
 	if len(commands) == 0 {
 		return done, nil
 	}
+	// Before the lock: others' changes do not wait for new servers' neighbours.
+	fresh := newServers(commands)
+	defer d.Store.Hold(fresh)()
+	d.await(fresh)
 	d.mu.Lock()
 	if atomic {
 		done, err = d.whole(commands)
@@ -100,9 +106,6 @@ func (d *Director) settle(ctx context.Context) error {
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d, rules: d.rules}
-	fresh := newServers(commands)
-	defer d.Store.Hold(fresh)()
-	d.await(fresh)
 	for i, c := range commands {
 		err := e.check(c)
 		if err == nil {
@@ -125,8 +128,6 @@ const maxProblems = 100
 
 // whole does all commands or none.
 func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err error) {
-	fresh := newServers(commands)
-	defer d.Store.Hold(fresh)()
 	e := edit{Director: d, rules: d.rules.Clone()}
 	for i, c := range commands {
 		err := e.check(c)
@@ -142,7 +143,6 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 	if done.Refused != nil {
 		return done, nil
 	}
-	d.await(fresh)
 	added := slices.Clone(e.added)
 	if err := e.addAddresses(); err != nil {
 		return done, errors.Join(err, d.remove(added))
