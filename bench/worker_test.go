@@ -39,7 +39,24 @@ func newRig(tb testing.TB, mode lb.Mode, flows, workers int) *rig {
 // newRigOf returns a rig with addresses of the caller's making, each from an IPv4 one.
 func newRigOf(tb testing.TB, mode lb.Mode, flows, workers int, address func(uint32) lb.Addr) *rig {
 	tb.Helper()
-	conns, err := conntrack.New(conntrack.Options{Capacity: 2*flows + 1024, HugePages: true})
+	r := newShared(tb, mode, lb.UDP, 2*flows+1024, address, nil)
+	for w := range workers {
+		queue := memqueue.New(2 * dataplane.BatchSize)
+		r.queues = append(r.queues, queue)
+		r.workers = append(r.workers, r.newWorker(w, workers, queue))
+	}
+	r.worker, r.queue = r.workers[0], r.queues[0]
+	return r
+}
+
+func (r *rig) newWorker(w, workers int, queue dataplane.Queue) *dataplane.Worker {
+	return dataplane.NewWorker(r.shared, w, workers, []dataplane.IfaceQueue{{Iface: 0, Queue: queue}}, nil)
+}
+
+// newShared returns a rig without workers, with room for that many connections; a nil clock is the real one.
+func newShared(tb testing.TB, mode lb.Mode, proto lb.Proto, capacity int, address func(uint32) lb.Addr, clock func() uint32) *rig {
+	tb.Helper()
+	conns, err := conntrack.New(conntrack.Options{Capacity: capacity, HugePages: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -55,7 +72,7 @@ func newRigOf(tb testing.TB, mode lb.Mode, flows, workers int, address func(uint
 	if err != nil {
 		tb.Fatal(err)
 	}
-	shared := dataplane.NewShared(conns, nil)
+	shared := dataplane.NewShared(conns, clock)
 	edit := shared.Table().Edit()
 	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500}})
 	r := &rig{shared: shared, conns: conns}
@@ -74,16 +91,10 @@ func newRigOf(tb testing.TB, mode lb.Mode, flows, workers int, address func(uint
 	}
 	versions := dataplane.AppendVersion(dataplane.AppendVersion(nil, &sched.List{}), list)
 	edit.SetService(&dataplane.Service{
-		Key:    lb.ServiceKey{Addr: address(lb.AddrFrom(vip.Addr()).V4()), Port: 80, Proto: lb.UDP},
+		Key:    lb.ServiceKey{Addr: address(lb.AddrFrom(vip.Addr()).V4()), Port: 80, Proto: proto},
 		Picker: dataplane.NewPicker(scheduler), Versions: versions,
 	})
 	shared.Publish(edit.Table())
-	for w := range workers {
-		queue := memqueue.New(2 * dataplane.BatchSize)
-		r.queues = append(r.queues, queue)
-		r.workers = append(r.workers, dataplane.NewWorker(shared, w, workers, []dataplane.IfaceQueue{{Iface: 0, Queue: queue}}, nil))
-	}
-	r.worker, r.queue = r.workers[0], r.queues[0]
 	return r
 }
 
@@ -147,35 +158,6 @@ func BenchmarkWorker(b *testing.B) {
 				}
 			})
 		}
-	}
-}
-
-// BenchmarkOpen is a new connection: the packet that opens it, through to the entry in the table. A million are there already, so that all
-// of the table's memory is.
-func BenchmarkOpen(b *testing.B) {
-	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT} {
-		b.Run("mode="+mode.String(), func(b *testing.B) {
-			const flows = 1_000_000
-			frames := packets(2 * flows)
-			b.ReportAllocs()
-			b.ResetTimer()
-			for range b.N {
-				b.StopTimer()
-				r := newRig(b, mode, 2*flows, 1)
-				r.queue.Loop(frames)
-				r.turns(flows)
-				before := r.worker.Counters().Connections
-				b.StartTimer()
-				r.turns(flows)
-				b.StopTimer()
-				if opened := r.worker.Counters().Connections - before; opened < flows-dataplane.BatchSize {
-					b.Fatalf("%d connections opened, want %d", opened, flows)
-				}
-				r.conns.Close()
-				b.StartTimer()
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/flows, "ns/op")
-		})
 	}
 }
 

@@ -119,7 +119,7 @@ func BenchmarkSweep(b *testing.B) {
 			fill(b, t, n, lb.NAT)
 			s := t.Sweeper(0, 1)
 			b.StartTimer()
-			if ended, _ := s.Sweep(1000, n+1); ended != n {
+			if ended, _ := s.Sweep(1000, (n+1)*(1+visitCost+endCost)); ended != n {
 				b.Fatal(ended)
 			}
 		}

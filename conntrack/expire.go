@@ -44,8 +44,16 @@ func (t *Table) Sweeper(worker, workers int) *Sweeper {
 	return &Sweeper{t: t, worker: uint32(worker), workers: uint32(workers)}
 }
 
-// Sweep looks at no more than limit entries, and at each entry of its share once in a second: when it has been through, it does nothing
-// until now goes on or a server's connections are expelled. It returns how many connections it ended, and whether it is through.
+// What an entry costs of a Sweep's limit beside the look at its due time, which costs 1: about as many times longer does it take. A million
+// connections that end in the same second are thus ended in pieces of the same length as any other.
+const (
+	visitCost = 16 // to look at the connection
+	endCost   = 64 // to end it
+)
+
+// Sweep looks at no more than limit entries, at far fewer when many of them are due, and at each entry of its share once in a second: when
+// it has been through, it does nothing until now goes on or a server's connections are expelled. It returns how many connections it
+// ended, and whether it is through.
 func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 	if !s.left {
 		expels := s.t.servers.expels.Load()
@@ -71,8 +79,12 @@ func (s *Sweeper) Sweep(now uint32, limit int) (ended int, through bool) {
 		n := first + uint64(s.at)
 		for ; n < last && limit > 0; n++ {
 			limit--
-			if d := s.t.mem.due[n].Load(); d != 0 && (d <= now || s.inspect || uint32(n)%shedShare == s.phase) && s.t.visit(uint32(n), d, now, s.phase) {
-				ended++
+			if d := s.t.mem.due[n].Load(); d != 0 && (d <= now || s.inspect || uint32(n)%shedShare == s.phase) {
+				limit -= visitCost
+				if s.t.visit(uint32(n), d, now, s.phase) {
+					limit -= endCost
+					ended++
+				}
 			}
 		}
 		if n < last {

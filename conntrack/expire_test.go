@@ -63,6 +63,27 @@ func TestConnectionsEndInTheirSecond(t *testing.T) {
 	}
 }
 
+// TestManyEndInPieces: a step in which connections end is no longer than one in which none does, whatever number is due.
+func TestManyEndInPieces(t *testing.T) {
+	const n, limit, most = 1000, 1024, 1024/(1+visitCost+endCost) + 1
+	table := newTable(t, Options{Capacity: n})
+	id, load := newServer(t, table)
+	for i := range n {
+		open(t, table, client(i, lb.UDP), lb.DR, id, start)
+	}
+	s := table.Sweeper(0, 1)
+	steps := 0
+	for through := false; !through; steps++ {
+		var ended int
+		if ended, through = s.Sweep(start+300, limit); ended > most {
+			t.Fatalf("a step ended %d, want at most %d", ended, most)
+		}
+	}
+	if steps < n/most || load.Total() != 0 {
+		t.Errorf("%d steps, %d left", steps, load.Total())
+	}
+}
+
 // TestSweepersShareTheTable: each entry is one sweeper's, whatever their number; a step looks at no more than it may; a pass
 // that is through waits for the next second.
 func TestSweepersShareTheTable(t *testing.T) {
@@ -301,7 +322,7 @@ func TestTimeAndPacketsAtOnce(t *testing.T) {
 	for ; now < start+seconds+900; now++ {
 		ended := 0
 		for _, s := range sweepers {
-			n, _ := s.Sweep(now+1, workers*perWorker+1)
+			n, _ := s.Sweep(now+1, (workers*perWorker+1)*(1+visitCost+endCost))
 			ended += n
 		}
 		if ended != ends[now+1] {

@@ -98,7 +98,7 @@ func TestShedsTheTemplateOfAFlood(t *testing.T) {
 	table.Shed(true)
 	s := table.Sweeper(0, 1)
 	for now := uint32(start); table.Stats().Used > 0; now++ {
-		s.Sweep(now, 100)
+		s.Sweep(now, 100*(1+visitCost+endCost))
 		if st := table.Stats(); st.Used%2 != 0 || now > start+shedShare {
 			t.Fatalf("after %d s: %+v", now-start, st)
 		}
