@@ -21,7 +21,7 @@ type portRule struct {
 const prefixRanges = len(steerPrefixRanges{}.Range)
 
 // AddPrefix redirects what is sent to an address in prefix (the zero Prefix, which ::/0 is too: to any) and a port from low to high, both
-// included; protocol 0 is TCP and UDP. It is for the rules that give packets firewall marks. A prefix with more ranges than
+// included; protocol 0 is any that has ports. It is for the rules that give packets firewall marks. A prefix with more ranges than
 // steer's map holds has the nearest ones joined: then some packets too many are redirected, which workers give back.
 func (s *Steer) AddPrefix(proto lb.Proto, prefix lb.Prefix, low, high uint16) error {
 	if low > high {

@@ -221,9 +221,21 @@ static __always_inline enum verdict judge_quoted(const struct flow *f, enum verd
 {
 	if (answer >= REDIRECT_SERVICE)
 		return REDIRECT_ICMP_ERROR;
-	if (f->proto != IPPROTO_TCP && bpf_map_lookup_elem(&tunnels, &f->src))
+	if (f->proto != IPPROTO_TCP && f->proto != IPPROTO_SCTP && bpf_map_lookup_elem(&tunnels, &f->src))
 		return REDIRECT_ICMP_ERROR;
 	return PASS_ICMP_ERROR;
+}
+
+/* The protocols whose header begins with a source and a destination port. */
+static __always_inline int has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
+
+/* The length of the whole header, of SCTP with that of the first chunk: RFC 9293 section 3.1, RFC 768, RFC 9260 section 3. */
+static __always_inline __u32 header_length(__u8 proto)
+{
+	return proto == IPPROTO_TCP ? 20 : proto == IPPROTO_SCTP ? 16 : 8;
 }
 
 /* length is what the IP header leaves for layer 4, and is known to lie inside the frame. */
@@ -231,10 +243,10 @@ static __always_inline enum verdict read_l4(struct flow *f, const void *l4, cons
 {
 	const __be16 *ports = l4;
 
-	if (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP)
+	if (!has_ports(f->proto))
 		return PASS_OTHER;
-	/* The whole header must be there, not just the ports: RFC 9293 section 3.1, RFC 768. */
-	if (length < (f->proto == IPPROTO_TCP ? 20 : 8))
+	/* All of it must be there, not just the ports. */
+	if (length < header_length(f->proto))
 		return PASS_MALFORMED;
 	if ((const void *)(ports + 2) > end)
 		return PASS_MALFORMED;
@@ -245,7 +257,7 @@ static __always_inline enum verdict read_l4(struct flow *f, const void *l4, cons
 
 static __always_inline enum verdict read_fragment(struct flow *f)
 {
-	if (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP)
+	if (!has_ports(f->proto))
 		return PASS_FRAGMENT;
 	f->what = FRAGMENT;
 	return READ;
@@ -261,6 +273,7 @@ static __always_inline enum verdict read_quoted_l4(struct flow *f, const void *l
 	switch (f->proto) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
 		f->sport = ports[1];
 		f->dport = ports[0];
 		break;

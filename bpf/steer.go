@@ -176,7 +176,7 @@ func (s *Steer) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error {
 	return s.removeEndpoint(serverMaps, endpoint(proto, addr, port))
 }
 
-// AddLocal redirects TCP and UDP sent to addr with a port from lo to hi, both included. A second call for the same address
+// AddLocal redirects TCP, UDP and SCTP sent to addr with a port from lo to hi, both included. A second call for the same address
 // changes the range.
 func (s *Steer) AddLocal(addr lb.Addr, lo, hi uint16) error {
 	if lo > hi {

@@ -92,15 +92,20 @@ func (c *Conn) Expires(now uint32) uint32 {
 	return 0
 }
 
-// Reopens reports whether a client's TCP packet on c starts a new connection that should be scheduled anew, as IPVS's
+// Begins reports whether a client's packet asks for a new connection: TCP's SYN, SCTP's INIT (ip_vs_core.c, is_new_conn).
+func Begins(proto lb.Proto, tcpFlags uint8) bool {
+	return proto == lb.TCP && tcpFlags&SYN != 0 || proto == lb.SCTP && tcpFlags == ChunkInit
+}
+
+// Reopens reports whether a client's packet on c starts a new connection that should be scheduled anew, as IPVS's
 // conn_reuse_mode decides (ip_vs_core.c, is_new_conn_expected; 0: never, 1: the default, 2: also FIN_WAIT in the modes whose
 // answers do not pass). The caller then deletes c and inserts another.
 func (c *Conn) Reopens(tcpFlags uint8, reuseMode int) bool {
-	if reuseMode == 0 || tcpFlags&SYN == 0 || c.Proto != lb.TCP || c.Flags&HasControl != 0 {
+	if reuseMode == 0 || !Begins(c.Proto, tcpFlags) || c.Flags&HasControl != 0 {
 		return false
 	}
 	switch c.State {
-	case TimeWait, Close:
+	case TimeWait, Close, Closed:
 		return true
 	case FinWait:
 		return reuseMode&2 != 0 && oneWay(c.Mode)

@@ -28,6 +28,8 @@ func (t *Table) Open(c *Conn, tcpFlags uint8) {
 	c.State = UDP
 	if c.Proto == lb.TCP {
 		c.State = v.transitions().next(NoState, c.Mode, Forward, tcpFlags)
+	} else if c.Proto == lb.SCTP {
+		c.State = nextSCTP(NoState, c.Mode, Forward, tcpFlags)
 	}
 	c.Timeout = v.of(c.Proto, c.State)
 }
@@ -194,7 +196,7 @@ func (t *Table) makeRoom(random uint64, spare Ref, now uint32) uint32 {
 	return t.pool.take(random)
 }
 
-// halfOpen reports whether c may be one packet of a flood: TCP before ESTABLISHED, UDP of which one datagram came, or a template that
+// halfOpen reports whether c may be one packet of a flood: TCP and SCTP before ESTABLISHED, UDP of which one datagram came, or a template that
 // such ones left behind.
 func (c *Conn) halfOpen(now uint32) bool {
 	if c.Flags&Template != 0 {
@@ -202,6 +204,9 @@ func (c *Conn) halfOpen(now uint32) bool {
 	}
 	if c.Proto == lb.TCP {
 		return c.State == NoState || c.State == SynRecv || c.State == SynAck || c.State == SynSent
+	}
+	if c.Proto == lb.SCTP {
+		return c.State.opening()
 	}
 	return c.Flags&Seen == 0
 }

@@ -3,7 +3,7 @@ package conntrack
 import "weir/lb"
 
 // Packet tells the connection that Lookup found of its packet: c's state goes on, its time starts anew. Once per packet, but not for
-// the one that Insert was called for. tcpFlags is the TCP header's flag byte, 0 for others. c, which need only be filled as Lookup
+// the one that Insert was called for. tcpFlags is the TCP header's flag byte, of SCTP the leading chunk's type, 0 for others. c, which need only be filled as Lookup
 // does, is brought up to date. Stores happen only when something changes: the coarse second at most, as a rule. False: the
 // connection has ended meanwhile.
 func (t *Table) Packet(ref Ref, c *Conn, dir Dir, tcpFlags uint8, now uint32) bool {
@@ -29,6 +29,9 @@ func (e *entry) touchSince(c *Conn, now uint32) {
 func (c *Conn) after(v *Timeouts, dir Dir, tcpFlags uint8) (State, Flags) {
 	if c.Proto == lb.TCP {
 		return v.transitions().next(c.State, c.Mode, dir, tcpFlags), c.Flags
+	}
+	if c.Proto == lb.SCTP {
+		return nextSCTP(c.State, c.Mode, dir, tcpFlags), c.Flags
 	}
 	if dir == Reverse {
 		return c.State, c.Flags | Seen | Answered
@@ -66,10 +69,10 @@ func (t *Table) change(ref Ref, c *Conn, v *Timeouts, dir Dir, tcpFlags uint8, n
 	return true
 }
 
-// assures reports whether the change from old makes c's template ASSURED: TCP on reaching ESTABLISHED, UDP on the server's first answer
-// (ip_vs_control_assure_ct's callers).
+// assures reports whether the change from old makes c's template ASSURED: TCP and SCTP on reaching ESTABLISHED, UDP on the server's first
+// answer (ip_vs_control_assure_ct's callers).
 func (c *Conn) assures(old *Conn) bool {
-	if c.Proto == lb.TCP {
+	if c.Proto != lb.UDP {
 		return c.State == Established && old.State != Established
 	}
 	return c.Flags&Answered != 0 && old.Flags&Answered == 0

@@ -14,7 +14,7 @@ const (
 const shedIdle = 60
 
 // Shed turns on and off what IPVS's drop_entry does when memory runs short: in every second the sweepers take the next part of the
-// table and end what is half-open in it. An established TCP connection is never ended, nor is a UDP one of more than one datagram. Stats.Shed counts.
+// table and end what is half-open in it. An established TCP or SCTP connection is never ended, nor is a UDP one of more than one datagram. Stats.Shed counts.
 func (t *Table) Shed(on bool) { t.shedding.Store(on) }
 
 // Shedding reports what Shed was told.
@@ -33,6 +33,8 @@ func (c *Conn) sheddable(now uint32) bool {
 		return c.leftover(now)
 	case c.Proto == lb.TCP:
 		return c.State == SynRecv || c.State == SynAck
+	case c.Proto == lb.SCTP:
+		return c.State == Init1 || c.State == Init
 	}
 	return c.Flags&Seen == 0 && c.LastSeen+shedIdle <= now
 }

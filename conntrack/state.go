@@ -20,6 +20,20 @@ const (
 
 	UDP     // every UDP connection
 	Assured // a template that once had an established connection
+
+	// SCTP's beside NONE and ESTABLISHED, in the order of IPVS's IP_VS_SCTP_S_*.
+	Init1
+	Init
+	CookieSent
+	CookieReplied
+	CookieWait
+	Cookie
+	CookieEchoed
+	ShutdownSent
+	ShutdownReceived
+	ShutdownAckSent
+	Rejected
+	Closed
 	states
 )
 
@@ -32,10 +46,12 @@ func (s State) String() string {
 		return "ERR!"
 	}
 	return [...]string{"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-		"LISTEN", "SYNACK", "UDP", "ASSURED"}[s]
+		"LISTEN", "SYNACK", "UDP", "ASSURED",
+		"INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED", "CLOSED"}[s]
 }
 
-// Active reports whether a connection in s counts as active rather than inactive (ip_vs_proto_tcp.c, tcp_state_active_table).
+// Active reports whether a connection in s counts as active rather than inactive (ip_vs_proto_tcp.c, tcp_state_active_table; of SCTP
+// only the established ones do, ip_vs_proto_sctp.c, set_sctp_state).
 func (s State) Active() bool { return s == Established || s == SynSent || s == SynRecv || s == SynAck }
 
 // TCP flag bits, as in the header's byte 13 (RFC 9293 section 3.1).

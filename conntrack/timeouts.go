@@ -2,8 +2,8 @@ package conntrack
 
 import "weir/lb"
 
-// Timeouts says how long a connection lives after its latest packet, by state, in seconds, and which of IPVS's two transition
-// tables TCP follows. A connection takes its timeout from here with every packet; a change leaves the others as they are.
+// Timeouts says how long a connection of TCP or UDP lives after its latest packet, by state, in seconds, and which of IPVS's two transition
+// tables TCP follows. SCTP's are fixed, as in IPVS. A connection takes its timeout from here with every packet; a change leaves the others as they are.
 type Timeouts struct {
 	TCP    [tcpStates]uint32 // by State
 	UDP    uint32
@@ -35,6 +35,9 @@ func (t *Timeouts) Set(tcp, tcpFin, udp uint32) {
 func (t *Timeouts) of(p lb.Proto, s State) uint32 {
 	if p == lb.TCP && int(s) < tcpStates {
 		return t.TCP[s]
+	}
+	if p == lb.SCTP {
+		return sctpTimeouts[s%sctpSlots]
 	}
 	return t.UDP
 }

@@ -260,7 +260,7 @@ func (c *change) unsteerNAT(s *server) error {
 	return errors.Join(errs...)
 }
 
-// steerKeys returns from where the server's answers come: its port, or any where clients' ports are kept; both protocols for
+// steerKeys returns from where the server's answers come: its port, or any where clients' ports are kept; all protocols for
 // a mark's service.
 func (s *server) steerKeys() []steerKey {
 	service, port := s.key.service, s.config.Port
@@ -268,7 +268,7 @@ func (s *server) steerKeys() []steerKey {
 		port = 0
 	}
 	if service.Mark != 0 {
-		return []steerKey{{lb.TCP, s.config.Addr, port}, {lb.UDP, s.config.Addr, port}}
+		return []steerKey{{lb.TCP, s.config.Addr, port}, {lb.UDP, s.config.Addr, port}, {lb.SCTP, s.config.Addr, port}}
 	}
 	return []steerKey{{service.Proto, s.config.Addr, port}}
 }

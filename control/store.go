@@ -166,8 +166,8 @@ func (s *Store) Check(services []lb.Service) error {
 			if !slices.ContainsFunc(s.opts.Marks, func(r lb.MarkRule) bool { return r.Mark == c.Key.Mark && r.Dst.Addr.Is4() != c.Key.Is6 }) {
 				refuse("no rule gives packets of its IP version this mark: --mark '%d PROTO DST[/LEN][:PORTS]'", c.Key.Mark)
 			}
-		case c.Key.Proto != lb.TCP && c.Key.Proto != lb.UDP:
-			refuse("the protocol must be TCP or UDP")
+		case c.Key.Proto != lb.TCP && c.Key.Proto != lb.UDP && c.Key.Proto != lb.SCTP:
+			refuse("the protocol must be TCP, UDP or SCTP")
 		}
 		if _, err := sched.New(c.Scheduler, c.SchedFlags); err != nil {
 			refuse("%w", err)

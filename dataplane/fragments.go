@@ -10,7 +10,7 @@ import (
 // fragment brings a fragment where its datagram's first one goes, since only that one says which flow it is of. One that comes before
 // it waits until it comes.
 func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) (int, reason.Reason) {
-	if t.services.count == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP {
+	if t.services.count == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP && p.Flow.Proto != lb.SCTP {
 		return 0, reason.Fragment
 	}
 	piece, why := p.Fragment()
@@ -22,7 +22,7 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 		if why := p.ParseFirst(); why != reason.None {
 			return 0, why
 		}
-	} else if p.Flow.Proto == lb.TCP && piece.Start < packet.TCPMinLen {
+	} else if p.Flow.Proto == lb.TCP && piece.Start < packet.TCPMinLen || p.Flow.Proto == lb.SCTP && piece.Start < packet.SCTPMinLen {
 		return 0, reason.BadL4Header // it would replace what the first one says: RFC 3128
 	}
 	if p.Kind = packet.Whole; !first {

@@ -19,7 +19,7 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	if why := odd(t, p); why != reason.None {
 		return 0, why
 	}
-	if p.Flow.Proto == lb.TCP && !conntrack.OpensTCP(p.TCPFlags, t.sysctls.SloppyTCP) {
+	if !opens(t, p.Flow.Proto, p.TCPFlags) {
 		return 0, reason.NoConnection
 	}
 	if w.shared.refusesOne() {
@@ -39,6 +39,17 @@ func (w *Worker) open(t *Table, in *IfaceQueue, p *packet.Packet) (conntrack.Ref
 	return ref, why
 }
 
+// opens reports whether a packet without a connection may begin one.
+func opens(t *Table, proto lb.Proto, tcpFlags uint8) bool {
+	switch proto {
+	case lb.TCP:
+		return conntrack.OpensTCP(tcpFlags, t.sysctls.SloppyTCP)
+	case lb.SCTP:
+		return conntrack.OpensSCTP(tcpFlags, t.sysctls.SloppySCTP)
+	}
+	return true
+}
+
 // pick has the service's scheduler or a persistence template name the server, and makes the connection; the caller holds the picker's mutex.
 func (w *Worker) pick(t *Table, in *IfaceQueue, p *packet.Packet, s *Service) (conntrack.Ref, reason.Reason) {
 	if s.Persist != 0 {
@@ -53,10 +64,15 @@ func (w *Worker) pick(t *Table, in *IfaceQueue, p *packet.Packet, s *Service) (c
 
 // foreign says what a packet of no connection and no service is: a NAT server's that should be told, or the kernel's.
 func (w *Worker) foreign(t *Table, p *packet.Packet) reason.Reason {
-	if t.sysctls.NatICMPSend && t.isNATServer(&p.Flow) && (p.Flow.Proto != lb.TCP || p.TCPFlags&packet.RST == 0) {
+	if t.sysctls.NatICMPSend && t.isNATServer(&p.Flow) && !resets(p) {
 		return reason.StrayAnswer
 	}
 	return reason.NoService
+}
+
+// resets reports whether a packet ends its connection at once: nobody is told that there is none.
+func resets(p *packet.Packet) bool {
+	return p.Flow.Proto == lb.TCP && p.TCPFlags&packet.RST != 0 || p.Flow.Proto == lb.SCTP && p.TCPFlags == packet.ChunkAbort
 }
 
 // insert enters the connection of p to server into the table, under a persistence template if control is one's. w.conn is

@@ -22,7 +22,7 @@ type Trace struct {
 	Opens    bool           // the scheduler would be asked for a server
 }
 
-// Trace follows a packet of flow f, with these TCP flags, on its way through Worker.forward and Worker.open, and changes
+// Trace follows a packet of flow f, with these TCP flags or this SCTP chunk, on its way through Worker.forward and Worker.open, and changes
 // nothing: no counter, no timeout, no scheduler's turn. What a rate or a rewrite would stop (drop_packet, TTL, MTU) is not foreseen.
 func (s *Shared) Trace(f lb.Flow, tcpFlags uint8) (out Trace) {
 	t, conns := s.Table(), s.conns
@@ -51,7 +51,7 @@ func (s *Shared) Trace(f lb.Flow, tcpFlags uint8) (out Trace) {
 		out.Why = reason.NoService
 		return out
 	}
-	if f.Proto == lb.TCP && !conntrack.OpensTCP(tcpFlags, t.sysctls.SloppyTCP) {
+	if !opens(t, f.Proto, tcpFlags) {
 		out.Why = reason.NoConnection
 		return out
 	}

@@ -267,12 +267,12 @@ func (w *Worker) server(t *Table, id lb.ServerID) *Server {
 	return w.shared.table.Load().Server(id)
 }
 
-// superseded reports whether the packet of connection c, to server s, ends c and is to be looked at as if it had none: a SYN on
+// superseded reports whether the packet of connection c, to server s, ends c and is to be looked at as if it had none: a SYN or INIT on
 // an old connection, as conn_reuse_mode has it, or on one whose server takes no more (ip_vs_core.c, ip_vs_in_hook), and
 // any packet to a removed server whose connections are to end.
 func superseded(t *Table, s *Server, c *conntrack.Conn, tcpFlags uint8) bool {
 	nodest := t.sysctls.ExpireNodestConn
-	if c.Proto == lb.TCP && tcpFlags&packet.SYN != 0 {
+	if conntrack.Begins(c.Proto, tcpFlags) {
 		if nodest == lb.NodestAll && s != nil && s.Weight == 0 || c.Reopens(tcpFlags, t.sysctls.ConnReuseMode) {
 			return true
 		}

@@ -17,7 +17,7 @@
 //   - an IPv4 address does not go in brackets, an IPv6 one is not written IPv4-mapped
 //   - addresses sort by number; ipvsadm's comparison overflows, so that 192.0.2.1 comes before 10.0.0.1 there
 //   - marks from 2^31 on, which -S prints as negative numbers, can be read back by ParseLine and ParseFile
-//   - what weir cannot do (SCTP, the sync daemon, persistence engines) is understood, and refused when it is applied
+//   - what weir cannot do (the sync daemon, persistence engines) is understood, and refused when it is applied
 package ipvsadm
 
 import (
@@ -127,8 +127,6 @@ func (c Command) Unsupported() error {
 	switch {
 	case c.Op == OpStartDaemon || c.Op == OpStopDaemon:
 		why = "weir has no IPVS sync daemon"
-	case c.Service.Key.Proto == lb.SCTP && c.Op != OpList:
-		why = "SCTP is not supported: a service is TCP (-t), UDP (-u) or a firewall mark (-f)"
 	case c.Service.Engine != "":
 		why = fmt.Sprintf("--pe %q: persistence engines are not supported; -p without --pe groups clients by address", c.Service.Engine)
 	case c.Service.OddMask.IsValid():

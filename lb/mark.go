@@ -62,7 +62,7 @@ func protoName(p Proto) string {
 }
 
 // ParseMarkRule reads "MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]", as in "1 tcp 192.0.2.0/24:80-89 198.51.100.0/24";
-// PROTO is tcp, udp or any, an IPv6 destination with ports stands in brackets.
+// PROTO is tcp, udp, sctp or any, an IPv6 destination with ports stands in brackets.
 func ParseMarkRule(s string) (MarkRule, error) {
 	words := strings.Fields(s)
 	if len(words) < 3 || len(words) > 4 {
@@ -79,9 +79,11 @@ func ParseMarkRule(s string) (MarkRule, error) {
 		r.Proto = TCP
 	case "udp":
 		r.Proto = UDP
+	case "sctp":
+		r.Proto = SCTP
 	case "any":
 	default:
-		return MarkRule{}, fmt.Errorf("protocol %q: allowed: tcp, udp, any", words[1])
+		return MarkRule{}, fmt.Errorf("protocol %q: allowed: tcp, udp, sctp, any", words[1])
 	}
 	dst, ports := splitPorts(words[2])
 	if r.Dst, err = parsePrefix(dst); err != nil {

@@ -11,6 +11,7 @@ import (
 // Documentation/networking/ipvs-sysctl.rst). Immutable once handed over; DefaultSysctls is what a director starts with.
 type Sysctls struct {
 	SloppyTCP               bool       // sloppy_tcp: any packet but RST opens a TCP connection
+	SloppySCTP              bool       // sloppy_sctp: any packet but ABORT opens an SCTP connection
 	ConnReuseMode           int        // conn_reuse_mode, 0 to 3: what a SYN on an old connection does
 	ExpireNodestConn        NodestMode // expire_nodest_conn: whether a removed server's connections end at once
 	ExpireQuiescentTemplate bool       // expire_quiescent_template: weight 0 ends persistence too
@@ -86,6 +87,7 @@ var sysctls = []sysctl{
 	flag("expire_quiescent_template", func(s *Sysctls) *bool { return &s.ExpireQuiescentTemplate }),
 	flag("nat_icmp_send", func(s *Sysctls) *bool { return &s.NatICMPSend }),
 	number("secure_tcp", 0, 3, func(s *Sysctls) *int { return &s.SecureTCP }),
+	flag("sloppy_sctp", func(s *Sysctls) *bool { return &s.SloppySCTP }),
 	flag("sloppy_tcp", func(s *Sysctls) *bool { return &s.SloppyTCP }),
 }
 

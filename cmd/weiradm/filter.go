@@ -25,7 +25,7 @@ func filterFlags(fs *pflag.FlagSet) func() (api.Filter, error) {
 	for i := range ends {
 		ends[i].text = fs.String(ends[i].name, "", ends[i].about)
 	}
-	fs.StringVar(&f.Protocol, "protocol", "", "only this `PROTOCOL`: tcp, udp")
+	fs.StringVar(&f.Protocol, "protocol", "", "only this `PROTOCOL`: tcp, udp, sctp")
 	fs.StringVar(&f.State, "state", "", "only those in this `STATE`, as established")
 	fs.StringVar(&f.Mode, "mode", "", "only this `MODE`: dr, nat, fullnat, tun, local")
 	return func() (api.Filter, error) {

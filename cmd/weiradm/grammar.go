@@ -49,7 +49,7 @@ And:
   completion bash                    what makes the shell complete these
 
 The socket is --socket, else $WEIR_SOCKET, else ` + api.DefaultSocket + `.
-SCTP, persistence engines (--pe) and the sync daemon are understood and refused. Exit status: ipvsadm's (0, 1, 2, 255).
+Persistence engines (--pe) and the sync daemon are understood and refused. Exit status: ipvsadm's (0, 1, 2, 255).
 `
 
 // grammar runs an ipvsadm command line.

@@ -19,9 +19,13 @@ import (
 func (d *Director) Trace(q api.TraceQuery) (api.Trace, error) {
 	f := lb.Flow{
 		Src: lb.AddrFrom(q.Source.Addr()), SrcPort: q.Source.Port(), Dst: lb.AddrFrom(q.Destination.Addr()), DstPort: q.Destination.Port(),
-		Proto: map[string]lb.Proto{"tcp": lb.TCP, "udp": lb.UDP}[q.Protocol],
+		Proto: map[string]lb.Proto{"tcp": lb.TCP, "udp": lb.UDP, "sctp": lb.SCTP}[q.Protocol],
 	}
-	t := d.Store.Trace(f, flagsOf(q.Flags))
+	flags := flagsOf(q.Flags)
+	if f.Proto == lb.SCTP {
+		flags = conntrack.ChunkInit
+	}
+	t := d.Store.Trace(f, flags)
 	n := narrator{out: api.Trace{Why: []string{}}, ifaces: d.Shared.Table().Ifaces(), flow: f, now: t.Now}
 	n.tell(&t)
 	return n.out, nil

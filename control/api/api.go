@@ -94,7 +94,7 @@ type Timeouts struct {
 
 // Service is a virtual service: a protocol, an address and a port, or a firewall mark.
 type Service struct {
-	Protocol       string     `json:"protocol,omitempty"` // tcp, udp; empty for a mark
+	Protocol       string     `json:"protocol,omitempty"` // tcp, udp, sctp; empty for a mark
 	Address        netip.Addr `json:"address,omitzero"`
 	Port           uint16     `json:"port,omitempty"` // 0: any
 	Mark           uint32     `json:"mark,omitempty"`
@@ -138,7 +138,7 @@ type Server struct {
 
 // Connection is an entry of the connection table, or a persistence template (client port 0).
 type Connection struct {
-	Protocol string         `json:"protocol"` // TCP, UDP; IP for a mark's template
+	Protocol string         `json:"protocol"` // TCP, UDP, SCTP; IP for a mark's template
 	State    string         `json:"state"`    // IPVS's name for it
 	Expires  int            `json:"expires"`  // seconds
 	Client   netip.AddrPort `json:"client"`
@@ -168,7 +168,7 @@ type Drained struct {
 
 // TraceQuery asks what would become of a packet.
 type TraceQuery struct {
-	Protocol            string // tcp or udp
+	Protocol            string // tcp, udp or sctp
 	Source, Destination netip.AddrPort
 	Flags               string // TCP flags, a letter each of FSRPAU; empty: S
 }

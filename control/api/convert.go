@@ -66,7 +66,7 @@ func (s *Services) Listing() ipvsadm.Listing {
 }
 
 func (s *Service) listed() ipvsadm.ListedService {
-	protos := map[string]lb.Proto{"tcp": lb.TCP, "udp": lb.UDP}
+	protos := map[string]lb.Proto{"tcp": lb.TCP, "udp": lb.UDP, "sctp": lb.SCTP}
 	out := ipvsadm.ListedService{Total: ipvsadm.Traffic(s.Total), Rate: ipvsadm.Traffic(s.Rate), Servers: make([]ipvsadm.ServerLoad, len(s.Servers))}
 	out.Service.Service = lb.Service{
 		Key:       lb.ServiceKey{Proto: protos[s.Protocol], Addr: lb.AddrFrom(s.Address), Port: s.Port, Mark: s.Mark, Is6: s.IPv6},

@@ -11,7 +11,7 @@ import (
 
 // Filter chooses connections. The zero Filter takes all of them.
 type Filter struct {
-	Protocol                       string // tcp, udp; empty: any
+	Protocol                       string // tcp, udp, sctp; empty: any
 	State                          string // IPVS's name, in any case
 	Mode                           string // dr, nat, fullnat, tun, local
 	Client, Virtual, Local, Server End
@@ -75,11 +75,12 @@ func (f *Filter) Matches(c *Connection) bool {
 
 // What a filter's words may be.
 var (
-	protocols = []string{"tcp", "udp"}
+	protocols = []string{"tcp", "udp", "sctp"}
 	modes     = []string{"dr", "nat", "fullnat", "tun", "local"}
 	templates = []string{"only", "no"}
 	states    = []string{"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-		"LISTEN", "SYNACK", "UDP", "ASSURED"}
+		"LISTEN", "SYNACK", "UDP", "ASSURED",
+		"INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED", "CLOSED"}
 )
 
 // Check says what is wrong with the filter's words, naming the field.

@@ -3,6 +3,7 @@ package forward
 import (
 	"weir/dataplane/packet"
 	"weir/dataplane/reason"
+	"weir/lb"
 )
 
 // nat is network address translation, in both its kinds: NAT writes the server's end only, FULLNAT both ends. Which, is in
@@ -13,6 +14,9 @@ func (nat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return translate(p
 func (nat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
 
 func translate(p *packet.Packet, h *Hop) reason.Reason {
+	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
+		return reason.SplitChecksum
+	}
 	if h.crosses(p) {
 		return cross(p, h)
 	}

@@ -12,7 +12,7 @@ import (
 // difference of the headers (RFC 7915 section 5.1).
 const maxWithoutDF = 1260
 
-// CanCross reports whether TranslateAcross can take the packet: one of TCP or UDP, or a fragment of one, but no ICMP error, and no first
+// CanCross reports whether TranslateAcross can take the packet: one of TCP, UDP or SCTP, or a fragment of one, but no ICMP error, and no first
 // fragment of a UDP datagram over IPv4 that has no checksum. IPv6 wants one, over all of the datagram (RFC 7915 section 4.5).
 func (p *Packet) CanCross() bool {
 	if p.Kind == Error {
@@ -113,8 +113,13 @@ func (p *Packet) head6(to *Endpoints, word uint16, fragment bool) {
 func (p *Packet) translatePorts(to *Endpoints, delta uint32) {
 	l4 := p.L4Bytes()
 	ports := uint32(cmp.Or(to.SrcPort, p.Flow.SrcPort))<<16 | uint32(cmp.Or(to.DstPort, p.Flow.DstPort))
-	delta += delta32(binary.BigEndian.Uint32(l4[0:4]), ports)
+	old := binary.BigEndian.Uint32(l4[0:4])
+	delta += delta32(old, ports)
 	binary.BigEndian.PutUint32(l4[0:4], ports)
+	if p.Flow.Proto == lb.SCTP {
+		updateCRC(l4, old, p.l4Len())
+		return
+	}
 	at := tcpChecksum
 	if p.Flow.Proto == lb.UDP {
 		at = udpChecksum

@@ -61,6 +61,11 @@ func (p *Packet) ParseFirst() reason.Reason {
 			return reason.BadL4Header
 		}
 		p.TCPFlags = 0
+	case lb.SCTP:
+		if len(b) < SCTPMinLen {
+			return reason.Truncated
+		}
+		p.TCPFlags = leadingChunk(b)
 	default:
 		return reason.NotL4
 	}

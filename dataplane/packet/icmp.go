@@ -86,7 +86,7 @@ func (p *Packet) quoteAt(q *Packet, at int, is6 bool) bool {
 	if q.L4 = at + l4; q.End < q.L4+8 {
 		return false
 	}
-	if q.Flow.Proto == lb.TCP || q.Flow.Proto == lb.UDP {
+	if q.Flow.Proto == lb.TCP || q.Flow.Proto == lb.UDP || q.Flow.Proto == lb.SCTP {
 		q.Flow.SrcPort = binary.BigEndian.Uint16(q.Buf[q.L4:])
 		q.Flow.DstPort = binary.BigEndian.Uint16(q.Buf[q.L4+2:])
 	}
@@ -154,25 +154,32 @@ func (p *Packet) translateError(to *Endpoints) {
 
 // quotedHeader returns how many bytes of layer 4 are there, up to its checksum.
 func (p *Packet) quotedHeader() int {
-	if p.Flow.Proto == lb.TCP && p.End-p.L4 >= tcpChecksum+2 {
+	switch n := p.End - p.L4; {
+	case p.Flow.Proto == lb.TCP && n >= tcpChecksum+2:
 		return tcpChecksum + 2
+	case p.Flow.Proto == lb.SCTP && n >= sctpHeader:
+		return sctpHeader
 	}
 	return UDPLen
 }
 
 // translateQuoted is Translate for a packet of which the end may be missing.
 func (p *Packet) translateQuoted(to *Endpoints) {
-	if p.Flow.Proto == lb.UDP || p.End-p.L4 >= tcpChecksum+2 {
+	if p.Flow.Proto == lb.UDP || p.Flow.Proto == lb.TCP && p.End-p.L4 >= tcpChecksum+2 {
 		p.Translate(to)
 		return
 	}
 	p.translateAddresses(to)
-	l4 := p.Buf[p.L4 : p.L4+8]
+	l4 := p.Buf[p.L4 : p.L4+p.quotedHeader()]
+	old := binary.BigEndian.Uint32(l4)
 	if to.SrcPort != 0 {
 		binary.BigEndian.PutUint16(l4[0:2], to.SrcPort)
 	}
 	if to.DstPort != 0 {
 		binary.BigEndian.PutUint16(l4[2:4], to.DstPort)
+	}
+	if p.Flow.Proto == lb.SCTP {
+		updateCRC(l4, old, p.l4Len())
 	}
 }
 

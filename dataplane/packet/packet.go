@@ -43,10 +43,10 @@ type Packet struct {
 	Buf      []byte
 	Off      int // the Ethernet header
 	L3       int // the IP header
-	L4       int // the TCP or UDP header
+	L4       int // the TCP, UDP or SCTP header
 	End      int // one past the last byte of the IP packet; Ethernet padding is behind it
 	Flow     lb.Flow
-	TCPFlags uint8
+	TCPFlags uint8 // of SCTP the type of the chunk that its association's state depends on; 0 for others
 	Kind     Kind
 	// KeepSender has TranslatePart leave an ICMP error's source as it is: a router's on the way. Parse clears it for errors.
 	KeepSender bool
@@ -141,6 +141,11 @@ func (p *Packet) parseL4(b []byte) reason.Reason {
 			return reason.BadL4Header
 		}
 		p.TCPFlags = 0
+	case lb.SCTP:
+		if len(b) < SCTPMinLen {
+			return reason.Truncated
+		}
+		p.TCPFlags = leadingChunk(b)
 	default:
 		return p.parseICMP(b)
 	}
@@ -183,7 +188,7 @@ func (p *Packet) DecrementTTL() {
 	}
 }
 
-// L4Bytes returns the packet from its TCP or UDP header on.
+// L4Bytes returns the packet from its layer-4 header on.
 func (p *Packet) L4Bytes() []byte { return p.Buf[p.L4:p.End:p.End] }
 
 // SetEthernet writes the frame's header up to the EtherType, which stands in front of the IP header already: addresses, and exactly these

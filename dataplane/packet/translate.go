@@ -18,7 +18,7 @@ type Endpoints struct {
 	SrcPort, DstPort uint16
 }
 
-// Translate rewrites addresses and ports of a TCP or UDP packet, with addresses of its own family, and brings the checksums along
+// Translate rewrites addresses and ports of a TCP, UDP or SCTP packet, with addresses of its own family, and brings the checksums along
 // by the difference. A UDP checksum of zero means "none was computed" and stays so; one that becomes zero is sent as 0xffff (RFC 768).
 func (p *Packet) Translate(to *Endpoints) {
 	l4 := p.L4Bytes()
@@ -59,6 +59,10 @@ func (p *Packet) Translate(to *Endpoints) {
 	if p.Flow.Proto == lb.TCP {
 		field := l4[tcpChecksum : tcpChecksum+2]
 		binary.BigEndian.PutUint16(field, ^fold(uint32(^binary.BigEndian.Uint16(field))+delta))
+		return
+	}
+	if p.Flow.Proto == lb.SCTP {
+		updateCRC(l4, old, len(l4))
 		return
 	}
 	field := l4[udpChecksum : udpChecksum+2]

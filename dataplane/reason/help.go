@@ -25,6 +25,7 @@ var helps = [Count]string{
 	TableFull:         "The connection table is full: restart with a larger --connections, or shorten timeouts with weiradm --set.",
 	PortsExhausted:    "FULLNAT has no local port left towards a server: add another --local-address.",
 	CannotCross:       "FULLNAT between IPv4 and IPv6 has no word for it: an ICMP error that the other version does not know, or pieces of a UDP datagram without a checksum.",
+	SplitChecksum:     "SCTP packets arrive in fragments and NAT changes their port: give server and service the same port, or lower the senders' path MTU.",
 	ReplyConflict:     "Two services share a NAT server and port, and a client used one port for both: give the server another port, or use FULLNAT.",
 	FragmentHeld:      "Fragments came before their datagram's first one and waited for it: links or queues reorder; nothing to do while fragment-late stays low.",
 	FragmentLate:      "The first fragment of a datagram did not come within 30 seconds: packets are lost before weir, or someone sends pieces that belong to nothing.",

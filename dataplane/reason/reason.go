@@ -34,6 +34,7 @@ const (
 	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
 	TooBig            // does not fit the path's MTU, and may not be cut: its sender is told
 	CannotCross       // an ICMP error that the other version does not have, or pieces of a datagram without a checksum, on a connection between IPv4 and IPv6
+	SplitChecksum     // the first fragment of an SCTP datagram whose port changes: its checksum needs the length of the whole
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one
@@ -73,6 +74,7 @@ var names = [Count]string{
 	TTLExceeded:       "ttl-exceeded",
 	TooBig:            "too-big",
 	CannotCross:       "cannot-cross",
+	SplitChecksum:     "split-checksum",
 	TableFull:         "table-full",
 	PortsExhausted:    "ports-exhausted",
 	ReplyConflict:     "reply-conflict",

@@ -36,6 +36,9 @@ type IP struct {
 	Seq, Ack uint32
 	Window   uint16
 
+	Chunks []Chunk // SCTP; of a first fragment those that are there whole
+	CRC    uint32
+
 	ICMPType, ICMPCode uint8
 	ICMPRest           uint32
 
@@ -199,6 +202,8 @@ func (ip *IP) parseTransport(src, dst netip.Addr, b []byte) error {
 		if h.DstPort == GUEPort && !ip.MF {
 			return ip.parseGUE(h.Payload)
 		}
+	case layers.IPProtocolSCTP:
+		return ip.parseSCTP(b)
 	case layers.IPProtocolICMPv4, layers.IPProtocolICMPv6:
 		if len(b) < 8 {
 			return fmt.Errorf("ICMP: %d bytes", len(b))

@@ -45,12 +45,12 @@ func MAC(n uint16) net.HardwareAddr {
 	return net.HardwareAddr{2, 0, 0, 0, byte(n >> 8), byte(n)}
 }
 
-// Packet describes a frame. Make one with TCP, UDP, Echo, ICMPError, Raw or ARP.
+// Packet describes a frame. Make one with TCP, UDP, SCTP, Echo, ICMPError, Raw or ARP.
 type Packet struct {
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	proto            layers.IPProtocol
-	arp              bool
+	arp, raw         bool
 
 	srcMAC, dstMAC net.HardwareAddr
 	vlans          []uint16
@@ -70,6 +70,8 @@ type Packet struct {
 
 	icmpType, icmpCode uint8
 	icmpRest           uint32
+
+	chunks []Chunk
 
 	payload    []byte
 	noChecksum bool
@@ -127,7 +129,9 @@ func ICMPError(src, dst netip.Addr, typ, code uint8, rest uint32, about Packet) 
 
 // Raw returns an IP packet of any protocol number whose payload is all that follows the IP header.
 func Raw(src, dst netip.Addr, proto uint8) Packet {
-	return newPacket(src, dst, layers.IPProtocol(proto))
+	p := newPacket(src, dst, layers.IPProtocol(proto))
+	p.raw = true
+	return p
 }
 
 // ARP returns a broadcast request from src for dst.
@@ -264,7 +268,7 @@ func (p Packet) Bytes() []byte {
 		next = layers.EthernetTypeARP
 	default:
 		network := p.network()
-		if p.fragOffset == 0 {
+		if p.fragOffset == 0 && !p.raw {
 			p.prependTransport(buf, network)
 		}
 		next = p.prependNetwork(buf, network)
@@ -388,6 +392,8 @@ func (p *Packet) prependTransport(buf gopacket.SerializeBuffer, network gopacket
 		case sum[0] == 0 && sum[1] == 0: // RFC 768: a computed zero is sent as all ones; gopacket leaves it
 			sum[0], sum[1] = 0xff, 0xff
 		}
+	case layers.IPProtocolSCTP:
+		p.prependSCTP(buf)
 	case layers.IPProtocolICMPv4:
 		prepend(buf, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(p.icmpType, p.icmpCode),
 			Id: uint16(p.icmpRest >> 16), Seq: uint16(p.icmpRest)})

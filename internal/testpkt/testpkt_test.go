@@ -34,6 +34,8 @@ var packets = map[string]Packet{
 	"extension headers":      UDP(client6, vip6).Text("x").Extension(0, 5, 2, 0, 0).Extension(60, 1, 4).Extension(43, 2),
 	"atomic fragment":        TCP(client6, vip6, SYN).Extension(44),
 	"too big":                ICMPError(vip4.Addr(), client4.Addr(), 3, 4, 1400, TCP(client4, vip4, ACK)),
+	"INIT":                   SCTP(client4, vip4, ChunkInit),
+	"SCTP data over IPv6":    SCTP(client6, vip6).Chunk(ChunkSack, make([]byte, 12)).Chunk(ChunkData, Pattern(13)),
 	"another protocol":       Raw(client4.Addr(), vip4.Addr(), 50).Text("esp"),
 }
 
@@ -56,7 +58,7 @@ func TestEveryPacketHoldsItsChecksums(t *testing.T) {
 }
 
 func TestAFlippedBitOfTheIPPacketIsSeen(t *testing.T) {
-	for _, name := range []string{"SYN", "SYN over IPv6", "data", "UDP", "UDP over IPv6", "echo", "echo over IPv6", "options"} {
+	for _, name := range []string{"SYN", "SYN over IPv6", "data", "UDP", "UDP over IPv6", "echo", "echo over IPv6", "options", "INIT"} {
 		whole := packets[name].Bytes()
 		for i := 14; i < len(whole); i++ {
 			frame := bytes.Clone(whole)
