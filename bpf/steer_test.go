@@ -102,11 +102,7 @@ func TestVerdicts(t *testing.T) {
 	must(t, s.AddTunnel(lb.AddrFrom(tunRIP)))
 	must(t, s.AddTunnel(lb.AddrFrom(tunRIP6)))
 
-	rows := []struct {
-		what    string
-		frame   []byte
-		verdict steerVerdict
-	}{
+	rows := []verdictRow{
 		{"SYN to the service", syn.Bytes(), steerVerdictREDIRECT_SERVICE},
 		{"any segment to the service", testpkt.TCP(at(client, 1000), at(vip, 80), testpkt.RST).Bytes(), steerVerdictREDIRECT_SERVICE},
 		{"padded to 60 bytes", syn.Pad(60).Bytes(), steerVerdictREDIRECT_SERVICE},
@@ -252,14 +248,20 @@ func TestVerdicts(t *testing.T) {
 	for _, whole := range []testpkt.Packet{syn, syn6, datagram, reply, syn6.Extension(0).Extension(60)} {
 		frame := whole.VLAN(5).Bytes()
 		for n := 18; n < len(frame); n++ {
-			rows = append(rows, struct {
-				what    string
-				frame   []byte
-				verdict steerVerdict
-			}{fmt.Sprintf("%d bytes of a frame of %d", n, len(frame)), frame[:n], steerVerdictPASS_MALFORMED})
+			rows = append(rows, verdictRow{fmt.Sprintf("%d bytes of a frame of %d", n, len(frame)), frame[:n], steerVerdictPASS_MALFORMED})
 		}
 	}
+	wantVerdicts(t, s, a, rows)
+}
 
+type verdictRow struct {
+	what    string
+	frame   []byte
+	verdict steerVerdict
+}
+
+// wantVerdicts shows steer each frame, which must get its verdict and leave as it came.
+func wantVerdicts(t *testing.T, s *Steer, a *Attachment, rows []verdictRow) {
 	for _, row := range rows {
 		t.Run(row.what, func(t *testing.T) {
 			before := counters(t, s)

@@ -184,17 +184,15 @@ func TestParseIPv4(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	for line, want := range map[string]string{
-		"-A --sctp-service 192.0.2.1:80":                "SCTP",
-		"-A -u 192.0.2.1:5060 -p --pe sip":              `--pe "sip"`,
-		"-A -t 192.0.2.1:80 -p -M 24":                   "-M 0.0.0.24",
-		"-A -t 192.0.2.1:80 -p -M 0.0.0.0":              "-M 0.0.0.0",
-		"--start-daemon master --mcast-interface d0":    "sync daemon",
-		"--stop-daemon backup":                          "sync daemon",
-		"-a --sctp-service 192.0.2.1:80 -r 10.0.0.1 -m": "SCTP",
-		"-A -t 192.0.2.1:80 -p -M 255.255.255.0":        "",
-		"-A -t [2001:db8::1]:80 -p -M 1":                "",
-		"-A -t 192.0.2.1:80 -M 0.0.0.255":               "", // without -p it means nothing
-		"-L --sctp-service 192.0.2.1:80":                "",
+		"-A --sctp-service 192.0.2.1:80":             "",
+		"-A -u 192.0.2.1:5060 -p --pe sip":           `--pe "sip"`,
+		"-A -t 192.0.2.1:80 -p -M 24":                "-M 0.0.0.24",
+		"-A -t 192.0.2.1:80 -p -M 0.0.0.0":           "-M 0.0.0.0",
+		"--start-daemon master --mcast-interface d0": "sync daemon",
+		"--stop-daemon backup":                       "sync daemon",
+		"-A -t 192.0.2.1:80 -p -M 255.255.255.0":     "",
+		"-A -t [2001:db8::1]:80 -p -M 1":             "",
+		"-A -t 192.0.2.1:80 -M 0.0.0.255":            "", // without -p it means nothing
 	} {
 		c, err := parseLine(line, testServices())
 		if err != nil {

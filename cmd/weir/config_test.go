@@ -66,7 +66,7 @@ var bad = []badLine{
 
 	{with("-m", "1 tcp"), `--mark "1 tcp": want MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]`},
 	{with("-m", "0 tcp 192.0.2.1"), `--mark "0 tcp 192.0.2.1": mark "0": want a number from 1 to 4294967295`},
-	{with("-m", "1 icmp 192.0.2.1"), `--mark "1 icmp 192.0.2.1": protocol "icmp": allowed: tcp, udp, any`},
+	{with("-m", "1 icmp 192.0.2.1"), `--mark "1 icmp 192.0.2.1": protocol "icmp": allowed: tcp, udp, sctp, any`},
 	{with("-m", "1 tcp 192.0.2.1/24"), `--mark "1 tcp 192.0.2.1/24": destination "192.0.2.1/24": has bits behind its length: want 192.0.2.0/24`},
 	{with("-m", "1 tcp 192.0.2.1:90-80"), `--mark "1 tcp 192.0.2.1:90-80": destination "192.0.2.1:90-80": ports: want PORT or LOW-HIGH, 0 to 65535`},
 	{with("-m", "1 tcp 192.0.2.1 x"), `--mark "1 tcp 192.0.2.1 x": source "x": not an address or prefix`},
@@ -112,8 +112,8 @@ var bad = []badLine{
 	{with("-r", "-a -t 192.0.2.11:80 -r 10.0.0.1"), `--rule: -a TCP 192.0.2.11:80 10.0.0.1:80: Service not defined`},
 	{with("-r", "-A -u 192.0.2.10:5060 -p 60 --pe sip"), `--rule: -A UDP 192.0.2.10:5060: --pe "sip": ` +
 		`persistence engines are not supported; -p without --pe groups clients by address`},
-	{with("-r", "-A --sctp-service 192.0.2.10:80"), `--rule: -A SCTP 192.0.2.10:80: ` +
-		`SCTP is not supported: a service is TCP (-t), UDP (-u) or a firewall mark (-f)`},
+	{with("-r", "-A --sctp-service 192.0.2.10:80 -o"), `--rule "-A --sctp-service 192.0.2.10:80 -o": -o: SCTP 192.0.2.10:80: ` +
+		`one-packet scheduling is for UDP services (-u) and firewall marks (-f)`},
 	{with("--rules", "/nowhere/rules"), `--rules: open /nowhere/rules: no such file or directory`},
 }
 
@@ -261,7 +261,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v\nwant\n%+v", *c, want)
 	}
 	if got := strings.Join(c.sysctls.All(), " "); got != "am_droprate=10 conn_reuse_mode=1 drop_entry=1 drop_packet=0 expire_nodest_conn=udp "+
-		"expire_quiescent_template=0 nat_icmp_send=0 secure_tcp=0 sloppy_tcp=0" {
+		"expire_quiescent_template=0 nat_icmp_send=0 secure_tcp=0 sloppy_sctp=0 sloppy_tcp=0" {
 		t.Errorf("settings %s", got)
 	}
 }

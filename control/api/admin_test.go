@@ -85,7 +85,7 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"GET", "/v1/connections?from=x", "", 400, `from "x": allowed: 0 to 4294967295`},
 		{"GET", "/v1/connections?limit=10001", "", 400, `limit "10001": allowed: 1 to 10000`},
 		{"GET", "/v1/connections?count=2", "", 400, `count "2": allowed: 0 to 1`},
-		{"GET", "/v1/connections?protocol=sctp", "", 400, `protocol "sctp": allowed: tcp, udp`},
+		{"GET", "/v1/connections?protocol=icmp", "", 400, `protocol "icmp": allowed: tcp, udp, sctp`},
 		{"GET", "/v1/connections?state=open", "", 400, `state "OPEN": allowed: NONE, ESTABLISHED, `},
 		{"GET", "/v1/connections?mode=masq", "", 400, `mode "masq": allowed: dr, nat, fullnat, tun, local`},
 		{"GET", "/v1/connections?client=here", "", 400, `client "here": want ADDRESS, ADDRESS/LENGTH, ADDRESS:PORT or :PORT`},
@@ -98,7 +98,7 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"GET", "/v1/capture?templates=only", "", 400, `templates "only": a persistence template has no packets`},
 		{"GET", "/v1/capture?file=/etc/passwd", "", 400, `parameter "file": allowed: count, bytes, seconds, snaplen, protocol, `},
 		{"GET", "/v1/trace?protocol=tcp&source=1.2.3.4:5", "", 400, `destination "": want ADDRESS:PORT`},
-		{"GET", "/v1/trace?protocol=icmp&source=1.2.3.4:5&destination=1.2.3.4:6", "", 400, `protocol "icmp": allowed: tcp, udp`},
+		{"GET", "/v1/trace?protocol=icmp&source=1.2.3.4:5&destination=1.2.3.4:6", "", 400, `protocol "icmp": allowed: tcp, udp, sctp`},
 		{"GET", "/v1/trace?protocol=udp&source=1.2.3.4:5&destination=[::1]:6", "", 400, `source and destination are not of one IP version`},
 		{"GET", "/v1/trace?protocol=tcp&source=1.2.3.4:5&destination=1.2.3.4:6&flags=X", "", 400, `flags "X": allowed: letters of FSRPAU`},
 	} {
