@@ -35,7 +35,7 @@ Rules and listings, as ipvsadm(8):
   -R [--atomic]                      read rules from standard input, line by line, or all or none
   -h, --help  -v, -V, --version
 
-  SERVICE  -t ADDRESS:PORT (TCP), -u ADDRESS:PORT (UDP), or -f MARK [-6]; IPv6 as [ADDRESS]:PORT
+  SERVICE  -t ADDRESS:PORT (TCP), -u ADDRESS:PORT (UDP), --sctp-service ADDRESS:PORT, or -f MARK [-6]; IPv6 as [ADDRESS]:PORT
   modes    -g direct routing (default), -i tunnelling, -m NAT, -F both addresses translated (FULLNAT; weir's own)
 
 What only looks, each with --json and --help:

@@ -13,7 +13,7 @@ import (
 var traceNoun = noun{
 	name: "trace", args: "PROTOCOL SOURCE DESTINATION",
 	about: "trace says where a packet would go if it came now, and why. It changes nothing.",
-	long: `PROTOCOL is tcp, udp or sctp (then the packet is an INIT), SOURCE and DESTINATION are ADDRESS:PORT. A server's answer can be traced too: from it to the client.
+	long: `PROTOCOL is tcp, udp or sctp (an INIT), SOURCE and DESTINATION are ADDRESS:PORT. A server's answer can be traced too: from it to the client.
 
   weiradm trace tcp 198.51.100.7:40000 192.0.2.10:80
 
