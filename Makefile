@@ -56,7 +56,7 @@ fuzz-short:
 	@scripts/fuzz.sh 3s
 
 deps:
-	@scripts/deps.sh gcc libc6-dev iproute2 git netbase ethtool nftables curl tshark
+	@scripts/deps.sh gcc libc6-dev iproute2 git netbase ethtool nftables curl tshark iputils-ping iputils-tracepath traceroute
 
 clean:
 	rm -rf bin

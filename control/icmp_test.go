@@ -311,6 +311,22 @@ func TestErrorsAboutTunnelsBecomeErrorsToTheClient(t *testing.T) {
 					if len(out.toClients) != 1 || out.toClients[0].ICMPType != wantType || out.toClients[0].ICMPCode != wantCode {
 						t.Errorf("told %+v, want host unreachable", out.toClients)
 					}
+
+					// A TTL that ends in the tunnel is the client's own: a traceroute sees the routers there, those that it can have heard of.
+					ended, from := uint8(11), inner.vip.Addr()
+					if outer.name == "IPv6" {
+						ended = 3
+					}
+					if outer.name == inner.name {
+						from = router
+					}
+					out = d.send(0, 1, about(router, dip, ended, 0, 0, sent.Frame[14:], 500))
+					if wantType = 11; inner.name == "IPv6" {
+						wantType = 3
+					}
+					if len(out.toClients) != 1 || out.toClients[0].ICMPType != wantType || out.toClients[0].ICMPCode != 0 || out.toClients[0].Src.Addr() != from {
+						t.Errorf("told %+v, want time exceeded from %s", out.toClients, from)
+					}
 				})
 			}
 		}

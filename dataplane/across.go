@@ -20,7 +20,7 @@ func (w *Worker) errorAcross(t *Table, p, q *packet.Packet, c *conntrack.Conn, d
 	// A way that carries the least that its version may carry is told so: the sender cannot know that the other version's header is shorter.
 	mtu, tooBig := p.NextHopMTU(q)
 	if tooBig && dir == conntrack.Reverse {
-		mtu = w.shared.mtus.learn(q.Flow.Dst, mtu, w.now) // for packets that leave it to weir to cut them
+		w.shared.mtus.learn(q.Flow.Dst, mtu, w.now) // for packets that leave it to weir to cut them
 	}
 	if p.Is6() {
 		mtu = max(mtu-headersDiffer, leastMTU4)

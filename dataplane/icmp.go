@@ -71,8 +71,13 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 	if s == nil || s.Addr != q.Flow.Dst {
 		return 0, reason.BadQuote
 	}
-	message := forward.HostUnreachable
+	message, source := forward.HostUnreachable, c.Virtual
 	switch {
+	case p.TimeExceeded():
+		// The outer packet has the inner one's TTL: it is that one's which has ended, as on any other way. The router keeps its name.
+		if message = forward.TimeExceeded; p.Is6() == inner.Is6() {
+			source = p.Flow.Src
+		}
 	case tooBig:
 		if !inner.Is6() && !inner.IP().DontFragment() {
 			return 0, reason.BadQuote // the client lets routers fragment
@@ -97,7 +102,7 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 		etherType = packet.EtherIPv6
 	}
 	binary.BigEndian.PutUint16(inner.Buf[inner.L3-2:], etherType)
-	if !forward.Answer(inner, message, c.Virtual, mtu) {
+	if !forward.Answer(inner, message, source, mtu) {
 		return 0, reason.BadQuote
 	}
 	out := int(c.ClientIface)

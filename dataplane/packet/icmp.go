@@ -120,6 +120,12 @@ func (p *Packet) ParameterProblem() bool {
 	return t == parameter4 && !p.Is6() || t == parameter6 && p.Is6()
 }
 
+// TimeExceeded reports whether an error says that a packet's TTL or hop limit has ended on its way.
+func (p *Packet) TimeExceeded() bool {
+	t, code := p.L4Bytes()[0], p.L4Bytes()[1]
+	return code == 0 && (t == timeExceeded4 && !p.Is6() || t == timeExceeded6 && p.Is6())
+}
+
 // Inner looks at the packet that a quoted one carries from offset at on, which is IPv6 or IPv4. Like Quote.
 func (p *Packet) Inner(q *Packet, at int, is6 bool) bool {
 	return at < p.End && p.quoteAt(q, at, is6)

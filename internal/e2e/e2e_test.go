@@ -58,6 +58,7 @@ type director struct {
 	*lab.Lab
 	t    *testing.T
 	weir *testnet.Process
+	far  *testnet.Namespace // the router behind the narrow link, if there is one: see behind
 }
 
 // newLab builds a lab for every mode, with the VIPs of the plan beside the modes' own.

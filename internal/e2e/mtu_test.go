@@ -28,6 +28,7 @@ const narrowMTU = 1300
 func behind(d *director, sw *testnet.Namespace, bridge, nearAddr, gateway string, role, network string, addrs ...string) (near *testnet.Namespace, host *testnet.Namespace, dev *testnet.Device) {
 	near, far := d.Namespace(role+"-near"), d.Namespace(role+"-far")
 	host = d.Namespace(role)
+	d.far = far
 	near.Forward()
 	far.Forward()
 	d.Veth(testnet.End{NS: near, Addrs: []string{nearAddr}}, testnet.End{NS: sw, Name: role, Bridge: bridge})
@@ -53,6 +54,26 @@ func route(d *director, ns *testnet.Namespace, prefix, gateway string) {
 	}
 }
 
+// remoteClient puts a client behind a narrow link, with an address for each mode: servers remember what they have learnt about one.
+func remoteClient(d *director, bridge string) (client *testnet.Namespace, from map[lb.Mode]string) {
+	const network = "198.51.100.0/24"
+	from = map[lb.Mode]string{}
+	var addrs []string
+	for i, mode := range lab.Modes {
+		from[mode] = fmt.Sprintf("198.51.100.%d", 11+i)
+		addrs = append(addrs, from[mode]+"/24")
+	}
+	near, client, _ := behind(d, d.FrontPort.NS, bridge, "192.0.2.240/24", "", "remote", network, addrs...)
+	near.Sysctl("net.ipv4.conf.all.proxy_arp", "1") // for servers that answer past the director
+	d.Director.Route(network, "192.0.2.240")
+	for _, host := range d.Servers {
+		for _, vip := range d.vipList() {
+			host.RouteFrom(vip, network, host.Direct.Name)
+		}
+	}
+	return client, from
+}
+
 // A client behind a narrow link downloads in every mode: what the servers send is too long, and the router that says so says it to the VIP.
 func TestDownloadsOverANarrowPathComplete(t *testing.T) {
 	for name, plan := range arms {
@@ -62,22 +83,7 @@ func TestDownloadsOverANarrowPathComplete(t *testing.T) {
 			if plan.OneArm {
 				bridge = "lan"
 			}
-			const network = "198.51.100.0/24"
-			// An address for each mode: servers remember what they have learnt about one.
-			from := map[lb.Mode]string{}
-			var addrs []string
-			for i, mode := range lab.Modes {
-				from[mode] = fmt.Sprintf("198.51.100.%d", 11+i)
-				addrs = append(addrs, from[mode]+"/24")
-			}
-			near, client, _ := behind(d, d.FrontPort.NS, bridge, "192.0.2.240/24", "", "remote", network, addrs...)
-			near.Sysctl("net.ipv4.conf.all.proxy_arp", "1") // for servers that answer past the director
-			d.Director.Route(network, "192.0.2.240")
-			for _, host := range d.Servers {
-				for _, vip := range d.vipList() {
-					host.RouteFrom(vip, network, host.Direct.Name)
-				}
-			}
+			client, from := remoteClient(d, bridge)
 			bulk := serveBulk(t, d, bulkBytes)
 			services := map[lb.Mode]lab.Service{}
 			var all []lab.Service
