@@ -72,6 +72,7 @@ func BenchmarkLookup(b *testing.B) {
 			b.Run("batch=32", func(b *testing.B) {
 				b.ReportAllocs()
 				var hashes [32]uint64
+				var places [32]Place
 				i, j := 0, len(hashes)
 				for b.Loop() {
 					if j == len(hashes) {
@@ -81,14 +82,10 @@ func BenchmarkLookup(b *testing.B) {
 						for k := range hashes {
 							hashes[k] = t.Hash(&flows[i+k])
 						}
-						for _, h := range hashes {
-							t.WarmBucket(h)
-						}
-						for _, h := range hashes {
-							t.WarmEntry(h)
-						}
+						t.Warm(hashes[:])
+						t.Peek(hashes[:], places[:])
 					}
-					if _, dir := t.Lookup(&flows[i+j], hashes[j], &c); dir != Forward {
+					if hit := t.Find(&flows[i+j], hashes[j], places[j], &c); hit.Dir() != Forward {
 						b.Fatal("lost")
 					}
 					j++

@@ -84,9 +84,8 @@ func (t *Table) insert(c *Conn, now uint32) (ref Ref, result Result) {
 
 // existing returns the connection that has c's forward key, 0 if none has.
 func (t *Table) existing(c *Conn, hash uint64) Ref {
-	var other Conn
 	f := c.ForwardFlow()
-	return t.findForward(&f, hash, c.Flags&Template, &other)
+	return t.findForward(&f, hash, c.Flags&Template)
 }
 
 // publish writes c into the free entry n and both its keys into the index, unless one of them is there already.

@@ -13,16 +13,10 @@ func (t *Table) Packet(ref Ref, c *Conn, dir Dir, tcpFlags uint8, now uint32) bo
 		return t.change(ref, c, v, dir, tcpFlags, now)
 	}
 	if c.LastSeen != now {
-		t.mem.entries[ref.number()].touchSince(c, now)
+		touchSince(&t.mem.entries[ref.number()][wServer], uint64(c.ServerID)<<32|uint64(c.LastSeen), now)
+		c.LastSeen = now
 	}
 	return true
-}
-
-// touchSince is touch for a connection as it was read: an entry that is another's by now has another server or second, or is as fresh.
-func (e *entry) touchSince(c *Conn, now uint32) {
-	server := uint64(c.ServerID) << 32
-	e[wServer].CompareAndSwap(server|uint64(c.LastSeen), server|uint64(now))
-	c.LastSeen = now
 }
 
 // after returns what c becomes with a packet.

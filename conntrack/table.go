@@ -6,7 +6,7 @@
 //	t, err := conntrack.New(conntrack.Options{Capacity: 1 << 20})
 //	id, load, err := t.Servers().Acquire()           // control, once per server
 //
-//	hash := t.Hash(&flow)                             // a worker, for every packet (with many at hand: WarmBucket, WarmEntry)
+//	hash := t.Hash(&flow)                             // a worker, for every packet (with many at hand: Warm, Peek, Find, Passes)
 //	ref, dir := t.Lookup(&flow, hash, &c)
 //	if dir != conntrack.None {
 //		t.Packet(ref, &c, dir, tcpFlags, now)     // the state goes on; usually nothing is stored
@@ -131,51 +131,31 @@ const templateKind = 1 << 63
 // Lookup finds the connection that a packet with flow f belongs to, in either direction, and fills c: for Forward without the fields that
 // Conn names as Reverse's and Load's. It takes no lock and never waits. None leaves c undefined.
 func (t *Table) Lookup(f *lb.Flow, hash uint64, c *Conn) (Ref, Dir) {
-	tag := uint32(hash)
-	for b, step := home(hash); ; b += step {
-		bk := &t.mem.buckets[b&t.mask]
-		for i := range slotsPerBucket {
-			slot := bk[i].Load()
-			if uint32(slot>>32) != tag {
-				continue
-			}
-			n := uint32(slot) &^ reverseSlot
-			e := &t.mem.entries[n]
-			if slot&reverseSlot == 0 {
-				if h, ok := e.forward(f, 0, c); ok {
-					if c.Mode == lb.FULLNAT {
-						c.Local = t.ports.addr(c.LocalIndex)
-					}
-					return newRef(n, headIncarnation(h)), Forward
-				}
-			} else if h, ok := e.reverse(f, c); ok {
-				return newRef(n, headIncarnation(h)), Reverse
-			}
-		}
-		if bk[slotsPerBucket].Load() == 0 {
-			return 0, None
-		}
+	hit := t.find(f, hash, c)
+	if hit.Dir() == Forward && !t.Conn(hit, f, c) || hit.Dir() == None {
+		return 0, None
 	}
+	return hit.Ref(), hit.Dir()
 }
 
 // LookupTemplate finds the persistence template with the key f: the masked client and port 0, the service's address and port, or what IPVS
 // puts in their place for marks and any-port services. It fills c as Load does.
 func (t *Table) LookupTemplate(f *lb.Flow, c *Conn) (Ref, bool) {
 	hash := t.seed.hash(f, templateKind)
-	ref := t.findForward(f, hash, Template, c)
+	ref := t.findForward(f, hash, Template)
 	return ref, ref != 0 && t.Load(ref, c)
 }
 
-// findForward is Lookup for forward keys of one kind: Template or 0.
-func (t *Table) findForward(f *lb.Flow, hash uint64, kind Flags, c *Conn) Ref {
+// findForward finds forward keys only, of one kind: Template or 0.
+func (t *Table) findForward(f *lb.Flow, hash uint64, kind Flags) Ref {
 	tag := uint32(hash)
 	for b, step := home(hash); ; b += step {
 		bk := &t.mem.buckets[b&t.mask]
 		for i := range slotsPerBucket {
 			slot := bk[i].Load()
 			if uint32(slot>>32) == tag && slot&reverseSlot == 0 {
-				if h, ok := t.mem.entries[uint32(slot)].forward(f, kind, c); ok {
-					return newRef(uint32(slot), headIncarnation(h))
+				if hit := t.mem.entries[uint32(slot)].forward(f, kind, uint32(slot)); hit.Dir() != None {
+					return hit.Ref()
 				}
 			}
 		}
@@ -185,7 +165,7 @@ func (t *Table) findForward(f *lb.Flow, hash uint64, kind Flags, c *Conn) Ref {
 	}
 }
 
-// findReverse is Lookup for reverse keys.
+// findReverse finds reverse keys only.
 func (t *Table) findReverse(f *lb.Flow, hash uint64, c *Conn) Ref {
 	tag := uint32(hash)
 	for b, step := home(hash); ; b += step {
@@ -202,28 +182,6 @@ func (t *Table) findReverse(f *lb.Flow, hash uint64, c *Conn) Ref {
 		if bk[slotsPerBucket].Load() == 0 {
 			return 0
 		}
-	}
-}
-
-// forward reads e's first line into c if e's client sends f.
-func (e *entry) forward(f *lb.Flow, kind Flags, c *Conn) (head uint64, ok bool) {
-	for {
-		h, p := e[wHead].Load(), e[wPorts].Load()
-		if headFree(h) || headFlags(h)&Template != kind || headProto(h) != f.Proto ||
-			e[wClientLo].Load() != f.Src.Lo || uint32(p>>32) != uint32(f.SrcPort)<<16|uint32(f.DstPort) ||
-			e[wVirtualLo].Load() != f.Dst.Lo || e[wClientHi].Load() != f.Src.Hi || e[wVirtualHi].Load() != f.Dst.Hi {
-			return 0, false
-		}
-		s, w := e[wServer].Load(), e[wTimer].Load()
-		if e[wHead].Load() != h {
-			continue
-		}
-		c.Client, c.Virtual = f.Src, f.Dst
-		c.ClientPort, c.VirtualPort, c.LocalPort, c.LocalIndex = f.SrcPort, f.DstPort, uint16(p>>16), uint16(p)
-		c.ServerID, c.LastSeen = lb.ServerID(s>>32), uint32(s)
-		c.ClientTag, c.Timeout = uint16(w>>48), uint32(w)
-		c.setHead(h)
-		return h, true
 	}
 }
 

@@ -117,38 +117,6 @@ func TestEveryModeIsFoundByThePacketsThatPass(t *testing.T) {
 	}
 }
 
-// TestWarmingChangesNothing: for flows that are there, in both directions, and for others.
-func TestWarmingChangesNothing(t *testing.T) {
-	table := newTable(t, Options{Capacity: 100})
-	id, _ := newServer(t, table)
-	var flows []lb.Flow
-	for i := range 150 {
-		f := client(i, lb.TCP)
-		if flows = append(flows, f); i < 100 {
-			c, _ := open(t, table, f, lb.NAT, id, start)
-			answer, _ := c.ReverseFlow()
-			flows = append(flows, answer)
-		}
-	}
-	var hashes []uint64
-	for i := range flows {
-		hashes = append(hashes, table.Hash(&flows[i]))
-	}
-	for _, h := range hashes {
-		table.WarmBucket(h)
-		table.WarmEntry(h)
-	}
-	for i, f := range flows {
-		want := None
-		if i < 200 {
-			want = Forward + Dir(i%2)
-		}
-		if _, _, dir := lookup(table, f); dir != want {
-			t.Errorf("%v: %v, want %v", f, dir, want)
-		}
-	}
-}
-
 // TestTablesHashDifferently: flows that meet in one table need not in another (hash flooding).
 func TestTablesHashDifferently(t *testing.T) {
 	a, b := newTable(t, Options{Capacity: 1}), newTable(t, Options{Capacity: 1})

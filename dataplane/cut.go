@@ -3,19 +3,18 @@ package dataplane
 import (
 	"weir/dataplane/packet"
 	"weir/dataplane/reason"
-	"weir/lb"
 )
 
-// sendPieces hands copies of a rewritten packet's pieces, of at most so many bytes of IP packet, to the queue of interface out. The frame
+// sendPieces hands copies of a rewritten packet's pieces, each of at most p.Cut bytes of IP packet, to the queue of interface out. The frame
 // is still its owner's then. Memory for them is that queue's: a flood of long packets takes what packets of the same number would.
-func (w *Worker) sendPieces(p *packet.Packet, out, most int) {
+func (w *Worker) sendPieces(p *packet.Packet, out int) {
 	q := w.out[out]
 	id := w.shared.datagrams.nextID.Add(1)
 	// Behind an address that many senders share, the packet's own identification may be another's, too. A fragment has got one already.
-	if shares := w.conn.Mode == lb.TUN || w.conn.Mode == lb.FULLNAT || w.hop.Path == &w.reply; shares {
+	if w.shares {
 		p.Renumber(uint16(id))
 	}
-	for pieces := p.Pieces(most, id); pieces.Left(); {
+	for pieces := p.Pieces(p.Cut, id); pieces.Left(); {
 		frame, ok := q.Alloc()
 		if !ok {
 			w.count.Reasons[reason.NoTxRoom]++

@@ -46,7 +46,8 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 	w.conn = conntrack.Conn{}
 	var out int
 	from := p.Flow // which FULLNAT to the other IP version changes
-	out, made.why = w.forward(t, in, p, w.shared.conns.Hash(&p.Flow))
+	conns := w.shared.conns
+	out, made.why = w.forwardHit(t, in, p, conns.Find(&p.Flow, conns.Hash(&p.Flow), 0, &w.conn))
 	if made.why == reason.None {
 		made.conn, made.dir = w.conn, conntrack.Forward
 		if from.Src != w.conn.Client || from.SrcPort != w.conn.ClientPort {
@@ -56,13 +57,13 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 	}
 	id := took.id
 	held := ds.decide(key, made)
-	cut := w.hop.Cut
+	shares := w.shares
 	for h := held; h != nil; h = h.next {
 		w.handleHeld(t, made, h, id)
 	}
 	if held != nil {
 		ds.giveBack(key, held)
-		w.hop.Cut = cut
+		w.shares = shares
 	}
 	return out, made.why
 }
@@ -102,8 +103,8 @@ func (w *Worker) handleHeld(t *Table, d *decision, h *heldFrame, id uint32) {
 		p.Kind = packet.Later
 		var out int
 		if out, why = w.along(t, &in, p, d, id); why == reason.None {
-			if w.hop.Cut != 0 {
-				w.sendPieces(p, out, w.hop.Cut)
+			if p.Cut != 0 {
+				w.sendPieces(p, out)
 			} else {
 				w.sendCopy(out, p.Buf[p.Off:p.End])
 			}

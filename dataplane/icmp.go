@@ -15,7 +15,6 @@ import (
 // (ip_vs_core.c, ip_vs_in_icmp and ip_vs_out_icmp).
 func (w *Worker) icmpError(t *Table, in *IfaceQueue, p *packet.Packet) (int, reason.Reason) {
 	q := &w.quote
-	w.hop.Cut = 0 // of the packet before
 	// The quoted packet's sender is who the error is for; another one is an attempt to reset or slow down somebody else's flow.
 	if t.services.count == 0 || !p.Quote(q) || q.Flow.Src != p.Flow.Dst {
 		return 0, reason.ICMPError

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"weir/dataplane/forward"
+	"weir/dataplane/packet"
 	"weir/lb"
 )
 
@@ -58,6 +59,10 @@ type Server struct {
 	Path *forward.Path
 	// Removed: no service lists it any more, but connections still name it.
 	Removed bool
+
+	// Made of the above by SetServer.
+	ready bool        // packets can be sent to it
+	hop   forward.Hop // what DR and NAT need, whatever the connection
 }
 
 const pageBits = 8 // servers of one page: an edit copies the pages it touches and the list of pages
@@ -151,7 +156,12 @@ func (e *Edit) SetService(s *Service) { e.table.services.set(&e.services, s.Key,
 func (e *Edit) RemoveService(key lb.ServiceKey) { e.table.services.remove(&e.services, key) }
 
 // SetServer adds s or puts it in the place of the server in its slot.
-func (e *Edit) SetServer(s *Server) { *e.slot(s.ID.Slot()) = s }
+func (e *Edit) SetServer(s *Server) {
+	v := *s
+	v.ready = !v.Removed && v.Path != nil && v.Mode != lb.Local
+	v.hop = forward.Hop{Path: v.Path, To: packet.Endpoints{Dst: v.Addr, DstPort: v.Port}}
+	*e.slot(v.ID.Slot()) = &v
+}
 
 // RemoveServer empties a slot.
 func (e *Edit) RemoveServer(id lb.ServerID) { *e.slot(id.Slot()) = nil }

@@ -73,11 +73,11 @@ func (w *Worker) handleTapped(t *Table, in *IfaceQueue, frames []Frame, looks []
 		l, f := &looks[i], &frames[i]
 		w.tap.flow = w.tap.flowOf(l)
 		if !w.tap.capture.filter.Flow(&w.tap.flow) {
-			w.handle(t, in, f, l)
+			w.handle(t, in, f, i)
 			continue
 		}
 		w.tap.begin(in.Iface, f)
-		why := w.handle(t, in, f, l)
+		why := w.handle(t, in, f, i)
 		if l.why == reason.Fragment && l.packet.Flow.SrcPort != 0 { // found out on the way
 			w.tap.flow = l.packet.Flow
 		}

@@ -45,7 +45,6 @@ const group = 32
 // look is a packet on its way through the stages.
 type look struct {
 	packet packet.Packet
-	hash   uint64
 	why    reason.Reason // from parsing
 }
 
@@ -65,6 +64,8 @@ type Worker struct {
 	replaced conntrack.Ref
 	hop      forward.Hop
 	reply    forward.Path
+	refused  refusal
+	shares   bool // the packet at hand, which is to be cut, leaves with a source that is not its sender's
 	quote    packet.Packet // of an ICMP error
 	inner    packet.Packet // of a quoted tunnel packet, and a fragment that has waited
 	took     taken
@@ -72,6 +73,8 @@ type Worker struct {
 
 	// Of all packets at hand.
 	looks  [group]look
+	hashes [group]uint64
+	places [group]conntrack.Place
 	frames [BatchSize]Frame
 
 	now        uint32 // of this batch
@@ -153,37 +156,33 @@ func (w *Worker) Turn() (taken int, done bool) {
 // queue's again afterwards.
 func (w *Worker) handleGroup(t *Table, in *IfaceQueue, frames []Frame) {
 	conns := w.shared.conns
-	looks := w.looks[:len(frames)]
+	looks, hashes, places := w.looks[:len(frames)], w.hashes[:len(frames)], w.places[:len(frames)]
 	for i := range looks {
 		l, f := &looks[i], &frames[i]
-		if l.why = l.packet.Parse(f.Buf, f.Off, f.End); l.why == reason.None {
-			l.hash = conns.Hash(&l.packet.Flow)
-		}
+		l.why = l.packet.Parse(f.Buf, f.Off, f.End)
 	}
-	if len(looks) > 1 {
-		for i := range looks {
-			conns.WarmBucket(looks[i].hash)
-		}
-		for i := range looks {
-			conns.WarmEntry(looks[i].hash)
-		}
+	for i := range looks { // those that could not be parsed have some hash, too
+		hashes[i] = conns.Hash(&looks[i].packet.Flow)
 	}
+	conns.Warm(hashes)
+	conns.Peek(hashes, places)
 	if w.tap != nil {
 		w.handleTapped(t, in, frames, looks)
 		return
 	}
 	for i := range looks {
-		w.handle(t, in, &frames[i], &looks[i])
+		w.handle(t, in, &frames[i], i)
 	}
 }
 
-// handle brings one parsed frame to its end, and returns why it was not forwarded.
-func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reason {
+// handle brings frame f, the group's number i, to its end, and returns why it was not forwarded.
+func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, i int) reason.Reason {
+	l := &w.looks[i]
 	p := &l.packet
 	out, why := in.Iface, l.why
 	switch why {
 	case reason.None:
-		out, why = w.forward(t, in, p, l.hash)
+		out, why = w.forward(t, in, p, w.hashes[i], w.places[i])
 	case reason.Fragment:
 		out, why = w.fragment(t, in, f, p)
 	case reason.ICMPError:
@@ -193,8 +192,8 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reas
 	}
 	switch {
 	case why == reason.None:
-		if w.hop.Cut != 0 {
-			w.sendPieces(p, out, w.hop.Cut)
+		if p.Cut != 0 {
+			w.sendPieces(p, out)
 			in.Queue.Drop(*f)
 			return why
 		}
@@ -220,27 +219,46 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, l *look) reason.Reas
 
 // forward finds the packet's connection, or opens one, and rewrites the packet. It returns the interface to leave by.
 // With a Reason other than None the packet is as it was.
-func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64) (int, reason.Reason) {
-	conns, c := w.shared.conns, &w.conn
+func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64, at conntrack.Place) (int, reason.Reason) {
 	if t.services.count == 0 { // IPVS handles nothing then (ip_vs_core.c, ipvs->enable)
 		return 0, reason.NoService
 	}
-	ref, dir := conns.Lookup(&p.Flow, hash, c)
+	conns := w.shared.conns
+	hit := conns.Find(&p.Flow, hash, at, &w.conn)
+	if hit.Dir() == conntrack.Forward && p.TCPFlags&packet.SYN == 0 {
+		// Most packets need no more than what their connection's first cache line and their server say.
+		s := t.Server(hit.ServerID())
+		if mode := hit.Mode(); s != nil && s.ready && (mode == lb.DR || mode == lb.NAT) && conns.Passes(hit, p.TCPFlags, w.now) {
+			if mode == lb.NAT {
+				w.follow(in, p, hit.Ref(), hit.ClientTag())
+			}
+			return w.rewrite(p, s, mode, &s.hop)
+		}
+	}
+	return w.forwardHit(t, in, p, hit)
+}
+
+// forwardHit is forward for whatever was found, or not: it leaves the packet's connection in w.conn.
+func (w *Worker) forwardHit(t *Table, in *IfaceQueue, p *packet.Packet, hit conntrack.Hit) (int, reason.Reason) {
+	conns, c := w.shared.conns, &w.conn
 	// A connection that ends between being found and being told of its packet is none: its local port may be another's already.
-	switch dir {
+	switch hit.Dir() {
 	case conntrack.Reverse:
-		if conns.Packet(ref, c, dir, p.TCPFlags, w.now) {
+		if conns.Packet(hit.Ref(), c, hit.Dir(), p.TCPFlags, w.now) {
 			return w.toClient(t, p, c)
 		}
 	case conntrack.Forward:
+		if !conns.Conn(hit, &p.Flow, c) {
+			break
+		}
 		s := w.server(t, c.ServerID)
 		switch {
 		case superseded(t, s, c, p.TCPFlags):
-			w.replaced = ref
+			w.replaced = hit.Ref()
 		case s == nil || s.Removed:
 			return 0, reason.ServerRemoved
-		case conns.Packet(ref, c, dir, p.TCPFlags, w.now):
-			return w.toServer(t, in, p, ref, c, s)
+		case conns.Packet(hit.Ref(), c, hit.Dir(), p.TCPFlags, w.now):
+			return w.toServer(t, in, p, hit.Ref(), c, s)
 		}
 	}
 	ref, why := w.open(t, in, p)
@@ -290,34 +308,46 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 	case s.Path == nil:
 		return 0, reason.ServerUnreachable
 	}
-	w.hop = forward.Hop{Path: s.Path}
+	hop := &s.hop
 	switch c.Mode {
 	case lb.NAT:
-		w.hop.To = packet.Endpoints{Dst: s.Addr, DstPort: s.Port}
-		w.follow(in, p, ref, c)
+		w.follow(in, p, ref, c.ClientTag)
 	case lb.FULLNAT:
-		w.hop.To = packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}
-		w.hop.ID = w.nextID()
+		hop = &w.hop
+		*hop = forward.Hop{Path: s.Path, ID: w.nextID(),
+			To: packet.Endpoints{Src: c.Local, SrcPort: c.LocalPort, Dst: s.Addr, DstPort: s.Port}}
 		if p.Is6() == s.Addr.Is4() {
-			w.hop.MTU = w.shared.mtus.get(s.Addr, w.now)
+			hop.MTU = w.shared.mtus.get(s.Addr, w.now)
 		}
-		w.follow(in, p, ref, c)
+		w.follow(in, p, ref, c.ClientTag)
 	case lb.TUN:
+		hop = &w.hop
+		*hop = forward.Hop{Path: s.Path}
 		if why := w.wrap(t, p, s); why != reason.None {
 			return 0, why
 		}
-		w.follow(in, p, ref, c) // for errors about the tunnel
+		w.follow(in, p, ref, c.ClientTag) // for errors about the tunnel
 	}
+	return w.rewrite(p, s, c.Mode, hop)
+}
+
+// rewrite makes of p what its server is to get, and counts it.
+func (w *Worker) rewrite(p *packet.Packet, s *Server, mode lb.Mode, hop *forward.Hop) (int, reason.Reason) {
 	size := uint64(p.End - p.L3)
-	why := forward.Modes[c.Mode].ToServer(p, &w.hop)
-	if why == reason.None {
-		w.count.ToServer++
-		w.count.BytesIn += size
-		m := w.meters.cell(s.ID)
-		m.InPackets++
-		m.InBytes += size
+	why := forward.Modes[mode].ToServer(p, hop)
+	if why != reason.None {
+		w.refused = refusal{fits: hop.MaxLen(p)}
+		return 0, why
 	}
-	return s.Path.Iface, why
+	if p.Cut != 0 {
+		w.shares = mode == lb.FULLNAT || mode == lb.TUN
+	}
+	w.count.ToServer++
+	w.count.BytesIn += size
+	m := w.meters.cell(s.ID)
+	m.InPackets++
+	m.InBytes += size
+	return hop.Path.Iface, reason.None
 }
 
 func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, reason.Reason) {
@@ -334,14 +364,17 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	}
 	size := uint64(p.End - p.L3)
 	why := forward.Modes[c.Mode].ToClient(p, &w.hop)
-	if why == reason.None {
-		w.count.ToClient++
-		w.count.BytesOut += size
-		m := w.meters.cell(c.ServerID)
-		m.OutPackets++
-		m.OutBytes += size
+	if why != reason.None {
+		w.refused = refusal{fits: w.hop.MaxLen(p), answer: true}
+		return 0, why
 	}
-	return out, why
+	w.shares = true
+	w.count.ToClient++
+	w.count.BytesOut += size
+	m := w.meters.cell(c.ServerID)
+	m.OutPackets++
+	m.OutBytes += size
+	return out, reason.None
 }
 
 // nextID returns an identification for an IPv4 header of weir's own making.
@@ -352,8 +385,15 @@ func (w *Worker) nextID() uint16 {
 
 // follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what
 // others say of them, it does not. The tag, in the entry's first cache line, spares reading the second to find that nothing changed.
-func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *conntrack.Conn) {
-	if tag := clientTag(p.SrcMACBits(), in.Iface, p.VLANs()); tag != c.ClientTag && ref != 0 {
+func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, tag uint16) {
+	if now := clientTag(p.SrcMACBits(), in.Iface, p.VLANs()); now != tag && ref != 0 {
+		w.moved(in, p, ref, now)
+	}
+}
+
+func (w *Worker) moved(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, tag uint16) {
+	c := &w.conn
+	if w.shared.conns.Load(ref, c) {
 		c.ClientTag, c.ClientMAC, c.ClientIface, c.ClientVLANs = tag, p.SrcMAC(), uint16(in.Iface), p.VLANs()
 		w.shared.conns.SetClient(ref, c)
 	}
@@ -364,82 +404,4 @@ func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, c *
 func clientTag(mac uint64, iface int, vlans lb.VLANs) uint16 {
 	v := (mac | uint64(iface)<<48) + uint64(vlans)*0xc2b2ae3d27d4eb4f // any odd number that is not the other
 	return uint16(v * 0x9e3779b97f4a7c15 >> 48)                       // Fibonacci hashing: the golden ratio's top bits
-}
-
-// send hands the frame to the queue of interface out: itself when that is where it came from, else a copy of it.
-func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
-	if out == in.Iface {
-		if !in.Queue.Send(*f) {
-			w.count.Reasons[reason.NoTxRoom]++
-		}
-		return
-	}
-	w.sendCopy(out, f.Packet())
-	in.Queue.Drop(*f)
-}
-
-// sendCopy hands a copy of b to the queue of interface out.
-func (w *Worker) sendCopy(out int, b []byte) {
-	q := w.out[out]
-	if frame, ok := q.Alloc(); ok {
-		if frame.End = frame.Off + copy(frame.Buf[frame.Off:], b); frame.End-frame.Off < len(b) { // its MTU grew beyond its frames
-			w.count.Reasons[reason.TooBig]++
-			q.Drop(frame)
-			return
-		}
-		ok = q.Send(frame)
-		if !ok {
-			w.count.Reasons[reason.NoTxRoom]++
-		}
-	} else {
-		w.count.Reasons[reason.NoTxRoom]++
-	}
-}
-
-// toHost gives the kernel a copy of the frame as it came.
-func (w *Worker) toHost(in *IfaceQueue, f *Frame) {
-	w.hostCopy(in.Iface, f.Packet())
-	in.Queue.Drop(*f)
-}
-
-// hostCopy gives the kernel a copy of b, which came by interface iface.
-func (w *Worker) hostCopy(iface int, b []byte) {
-	if w.host != nil && w.host.Send(iface, b) {
-		w.count.ToHost++
-	} else {
-		w.count.Reasons[reason.HostRefused]++
-	}
-}
-
-// answer turns a packet that was stopped for why into the ICMP error its sender is owed, if it is owed one.
-func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.Reason) bool {
-	if p.Kind != packet.Whole { // RFC 1122 section 3.2.2: not about an ICMP error, nor about a later fragment
-		return false
-	}
-	var message forward.ICMP
-	mtu := 0
-	switch why {
-	case reason.TTLExceeded:
-		message = forward.TimeExceeded
-	case reason.NoServer, reason.StrayAnswer:
-		message = forward.PortUnreachable // for TCP as well: ip_vs_leave sends no RST
-	case reason.TooBig:
-		message, mtu = forward.FragNeeded, w.hop.MaxLen(p)
-	default:
-		return false
-	}
-	if !p.Is6() && packet.Checksum(p.IP()[:p.IP().HeaderLen()]) != 0 { // RFC 1812 section 5.2.2: it may have come from anybody
-		return false
-	}
-	if !w.mayAnswer() {
-		return false
-	}
-	// The sender is the address the packet was for, while that is a service's; an answer's destination is the client's.
-	source := p.Flow.Dst
-	if why == reason.StrayAnswer || w.conn.ServerID != 0 && source != w.conn.Virtual {
-		if source = t.ifaces[in.Iface].Addr; p.Is6() {
-			source = t.ifaces[in.Iface].Addr6
-		}
-	}
-	return forward.Answer(p, message, source, mtu)
 }

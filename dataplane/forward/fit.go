@@ -57,6 +57,6 @@ func (h *Hop) tooLong(p *packet.Packet, added, mtu int) reason.Reason {
 	} else if p.IP().DontFragment() {
 		return reason.TooBig
 	}
-	h.Cut = mtu
+	p.Cut = mtu
 	return reason.None
 }

@@ -25,7 +25,7 @@ type Path struct {
 func (path *Path) address(p *packet.Packet) { p.SetEthernet(&path.DstMAC, &path.SrcMAC, path.VLANs) }
 
 // Hop is everything a mode needs to know about one packet's next step. It is plain data, made of the connection and its
-// server's path: nothing in it depends on the packet, but for Cut, which is the mode's to say.
+// server's path: nothing in it depends on the packet.
 type Hop struct {
 	Path *Path
 	To   packet.Endpoints // NAT, FULLNAT: what to write
@@ -36,9 +36,6 @@ type Hop struct {
 	ID             uint16    // outer identification, for packets that may be fragmented on their way; also FULLNAT's from IPv6 to IPv4
 	Entropy        uint32    // GUE: a number that is the flow's own
 	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing; also FULLNAT's to the other IP version
-
-	// Cut is set by a mode whose packet is longer than its way carries: it is to be sent in pieces of so many bytes of IP packet.
-	Cut int
 }
 
 // Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.
@@ -50,4 +47,4 @@ type Mode interface {
 }
 
 // Modes are all modes by their lb.Mode; nil where a packet never passes one (lb.Local).
-var Modes = [...]Mode{lb.DR: dr{}, lb.NAT: nat{}, lb.FULLNAT: nat{}, lb.TUN: tun{}, lb.Local: nil}
+var Modes = [...]Mode{lb.DR: dr{}, lb.NAT: nat{}, lb.FULLNAT: fullnat{}, lb.TUN: tun{}, lb.Local: nil}

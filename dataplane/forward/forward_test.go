@@ -140,8 +140,8 @@ func TestWhatMayNotGoOnStaysAsItWas(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%s, %s: %s, want %s", mode, name, got, c.want)
 			}
-			if cut := name == "the same without DF"; cut && hop.Cut != 1500 || !cut && hop.Cut != 0 {
-				t.Errorf("%s, %s: to be cut to %d bytes", mode, name, hop.Cut)
+			if cut := name == "the same without DF"; cut && p.Cut != 1500 || !cut && p.Cut != 0 {
+				t.Errorf("%s, %s: to be cut to %d bytes", mode, name, p.Cut)
 			}
 			if got != reason.None && !bytes.Equal(p.Buf, before) {
 				t.Errorf("%s, %s: the packet was changed", mode, name)

@@ -13,20 +13,33 @@ type nat struct{}
 func (nat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
 func (nat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translate(p, h) }
 
-func translate(p *packet.Packet, h *Hop) reason.Reason {
+// fullnat is nat that can also lead from one IP version to the other.
+type fullnat struct{}
+
+func (fullnat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return translateOrCross(p, h) }
+func (fullnat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translateOrCross(p, h) }
+
+func translateOrCross(p *packet.Packet, h *Hop) reason.Reason {
 	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
 		return reason.SplitChecksum
 	}
 	if h.crosses(p) {
 		return cross(p, h)
 	}
+	return translate(p, h)
+}
+
+func translate(p *packet.Packet, h *Hop) reason.Reason {
+	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
+		return reason.SplitChecksum
+	}
 	if r := h.admit(p, 0, h.Path.MTU); r != reason.None {
 		return r
 	}
-	p.DecrementTTL()
 	if p.Kind == packet.Whole {
-		p.Translate(&h.To)
+		p.Relay(&h.To)
 	} else {
+		p.DecrementTTL()
 		p.TranslatePart(&h.To)
 	}
 	h.Path.address(p)

@@ -33,11 +33,7 @@ type Queue struct {
 	held  []bool   // by frame: with the worker, from Recv or Alloc until Send or Drop
 	queue []dataplane.Frame
 
-	loop     []byte // packets of Loop, loopSize bytes each
-	loopLen  []uint16
-	loopSize int
-	next     int
-	count    uint64 // packets sent while looping
+	loop *loop // after Loop
 
 	mu      sync.Mutex
 	waiting [][]byte
@@ -91,33 +87,18 @@ func (q *Queue) Refuse(n int) {
 	q.refuse = n
 }
 
-// Loop turns the queue into a benchmark's: Recv serves the packets round and round for ever, copied into frames as the kernel
-// copies them, and what is sent is only counted. Call it before the first Recv.
-func (q *Queue) Loop(packets [][]byte) {
-	q.loopSize = 64
-	for _, p := range packets {
-		q.loopSize = max(q.loopSize, len(p))
-	}
-	if q.loopSize > FrameSize-dataplane.Headroom {
-		panic(fmt.Sprintf("memqueue: a packet of %d bytes does not fit a frame", q.loopSize))
-	}
-	q.loop = make([]byte, len(packets)*q.loopSize)
-	q.loopLen = make([]uint16, len(packets))
-	for i, p := range packets {
-		q.loopLen[i] = uint16(copy(q.loop[i*q.loopSize:], p))
-	}
-}
-
-// SentCount returns how many packets have been sent since Loop.
-func (q *Queue) SentCount() uint64 { return q.count }
-
 // Outstanding returns how many frames the worker holds: 0 after a batch, or they leak.
-func (q *Queue) Outstanding() int { return len(q.held) - len(q.free) - len(q.queue) }
+func (q *Queue) Outstanding() int {
+	if q.loop != nil {
+		return q.loop.outstanding()
+	}
+	return len(q.held) - len(q.free) - len(q.queue)
+}
 
 // Recv implements dataplane.Queue.
 func (q *Queue) Recv(frames []dataplane.Frame) int {
-	if q.loopLen != nil {
-		return q.recvLoop(frames)
+	if q.loop != nil {
+		return q.loop.recv(frames)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -128,33 +109,6 @@ func (q *Queue) Recv(frames []dataplane.Frame) int {
 		frames[i] = f
 	}
 	q.waiting = q.waiting[n:]
-	return n
-}
-
-// recvLoop costs about as little as a copy can, for what is measured is the worker.
-func (q *Queue) recvLoop(frames []dataplane.Frame) int {
-	n := min(len(frames), len(q.free))
-	rest := len(q.free) - n
-	taken := q.free[rest:]
-	q.free = q.free[:rest]
-	next := q.next
-	for i := range frames[:n] {
-		h := taken[n-1-i]
-		q.held[h] = true
-		buf := q.mem[int(h)*FrameSize:][:FrameSize:FrameSize]
-		packet := q.loop[next*q.loopSize:][:q.loopSize]
-		if len(packet) == 64 {
-			*(*[64]byte)(buf[dataplane.Headroom:]) = [64]byte(packet)
-		} else {
-			copy(buf[dataplane.Headroom:], packet)
-		}
-		f := &frames[i]
-		f.Buf, f.Off, f.End, f.Handle = buf, dataplane.Headroom, dataplane.Headroom+int(q.loopLen[next]), uint64(h)
-		if next++; next == len(q.loopLen) {
-			next = 0
-		}
-	}
-	q.next = next
 	return n
 }
 
@@ -178,14 +132,12 @@ func (q *Queue) Alloc() (dataplane.Frame, bool) {
 
 // Send implements dataplane.Queue. It panics on a frame that the worker does not hold or whose bounds are wrong.
 func (q *Queue) Send(f dataplane.Frame) bool {
+	if q.loop != nil {
+		return q.loop.send(f)
+	}
 	q.take(f)
 	if f.Off < 0 || f.Off > f.End || f.End > len(f.Buf) {
 		panic(fmt.Sprintf("memqueue: frame %d sent with bounds %d:%d of %d", f.Handle, f.Off, f.End, len(f.Buf)))
-	}
-	if q.loopLen != nil {
-		q.free = append(q.free, uint32(f.Handle))
-		q.count++
-		return true
 	}
 	if q.refused() {
 		q.free = append(q.free, uint32(f.Handle))
@@ -197,6 +149,10 @@ func (q *Queue) Send(f dataplane.Frame) bool {
 
 // Drop implements dataplane.Queue. It panics on a frame that the worker does not hold.
 func (q *Queue) Drop(f dataplane.Frame) {
+	if q.loop != nil {
+		q.loop.dropped++
+		return
+	}
 	q.take(f)
 	q.free = append(q.free, uint32(f.Handle))
 }

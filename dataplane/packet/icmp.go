@@ -192,25 +192,7 @@ func (p *Packet) translateQuoted(to *Endpoints) {
 // translateAddresses writes addresses, with IPv4's header checksum, and returns what that adds to the sum of a pseudo header.
 func (p *Packet) translateAddresses(to *Endpoints) (delta uint32) {
 	if p.Is6() {
-		ip := p.Buf[p.L3 : p.L3+IPv6Len]
-		if to.Src.IsValid() {
-			delta = delta128(addr6(ip[8:24]), to.Src)
-			putAddr6(ip[8:24], to.Src)
-		}
-		if to.Dst.IsValid() {
-			delta += delta128(addr6(ip[24:40]), to.Dst)
-			putAddr6(ip[24:40], to.Dst)
-		}
-		return delta
+		return p.translateAddresses6(to)
 	}
-	ip := IPv4(p.Buf[p.L3 : p.L3+IPv4MinLen])
-	if to.Src.IsValid() {
-		delta = delta32(ip.Src(), to.Src.V4())
-		ip.SetSrc(to.Src.V4())
-	}
-	if to.Dst.IsValid() {
-		delta += delta32(ip.Dst(), to.Dst.V4())
-		ip.SetDst(to.Dst.V4())
-	}
-	return delta
+	return p.translateAddresses4(to, 0)
 }

@@ -48,6 +48,8 @@ type Packet struct {
 	Flow     lb.Flow
 	TCPFlags uint8 // of SCTP the type of the chunk that its association's state depends on; 0 for others
 	Kind     Kind
+	// Cut is set by a mode when the packet, rewritten, is longer than its way carries: it is to be sent in pieces of so many bytes of IP packet.
+	Cut int
 	// KeepSender has TranslatePart leave an ICMP error's source as it is: a router's on the way. Parse clears it for errors.
 	KeepSender bool
 }
@@ -66,8 +68,11 @@ const (
 // Steer has checked much of this already, but a worker must stand on its own: frames also come from tests, captures and
 // whatever a changed BPF program lets through.
 func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
-	p.Buf, p.Off, p.End, p.Kind = buf, off, end, Whole
+	p.Buf, p.Off, p.End, p.Kind, p.Cut = buf, off, end, Whole, 0
 	b := buf[off:end:end]
+	if p.parsePlain(b) {
+		return reason.None
+	}
 	if len(b) < EtherLen {
 		return reason.Truncated
 	}

@@ -1,0 +1,157 @@
+package conntrack
+
+import (
+	"sync/atomic"
+
+	"weir/lb"
+)
+
+// A worker has many packets at hand, and waits for all their cache lines at once instead of for one after the other:
+//
+//	table.Warm(hashes)              // has the hashes' buckets fetched
+//	table.Peek(hashes, places)      // finds the hashes in them, has their entries fetched
+//	for i := range hashes {
+//		hit := table.Find(&flows[i], hashes[i], places[i], &c)
+//	}
+//
+// BenchmarkWorker under bench/ is what it is measured by.
+
+// Place is where in the table a hash is likely to be found: a short cut for Find. The zero Place knows nothing.
+type Place uint32
+
+// Warm has the buckets of the hashes fetched into the cache; it does not wait for them.
+func (t *Table) Warm(hashes []uint64) {
+	if len(hashes) > 0 {
+		warm(t.mem.buckets, t.mask, hashes)
+	}
+}
+
+// Peek looks for each hash in its first bucket, and has the entry it leads to fetched. places is as long as hashes.
+func (t *Table) Peek(hashes []uint64, places []Place) {
+	if len(hashes) > 0 {
+		peek(t.mem.buckets, t.mask, t.mem.entries, hashes, places[:len(hashes)])
+	}
+}
+
+// Hit is a connection as it was found, small enough to stay in registers (four words are the most that Go's compiler keeps there).
+type Hit struct {
+	where  uint64 // direction(32) | entry number(32)
+	head   uint64 // of the entry, as all below
+	server uint64
+	timer  uint64
+}
+
+// Dir returns which way the packet goes; None: there is no connection.
+func (h Hit) Dir() Dir { return Dir(h.where >> 32) }
+
+// Ref returns the connection's name.
+func (h Hit) Ref() Ref { return newRef(uint32(h.where), headIncarnation(h.head)) }
+
+// Of a Forward hit:
+
+func (h Hit) ServerID() lb.ServerID { return lb.ServerID(h.server >> 32) }
+func (h Hit) Mode() lb.Mode         { return headMode(h.head) }
+func (h Hit) ClientTag() uint16     { return uint16(h.timer >> 48) }
+
+func newHit(number uint32, dir Dir, head uint64) Hit {
+	return Hit{where: uint64(dir)<<32 | uint64(number), head: head}
+}
+
+// Conn fills c with what Lookup would for a Forward hit. f is the flow it was found by. False: it has ended.
+func (t *Table) Conn(h Hit, f *lb.Flow, c *Conn) bool {
+	e := &t.mem.entries[uint32(h.where)]
+	ports := e[wPorts].Load()
+	c.Client, c.Virtual = f.Src, f.Dst
+	c.ClientPort, c.VirtualPort, c.LocalPort, c.LocalIndex = f.SrcPort, f.DstPort, uint16(ports>>16), uint16(ports)
+	c.ServerID, c.LastSeen = lb.ServerID(h.server>>32), uint32(h.server)
+	c.ClientTag, c.Timeout = uint16(h.timer>>48), uint32(h.timer)
+	c.setHead(h.head)
+	if c.Mode == lb.FULLNAT {
+		c.Local = t.ports.addr(c.LocalIndex)
+	}
+	return headIncarnation(e[wHead].Load()) == headIncarnation(h.head)
+}
+
+// Find is Lookup with the help of a Place. It fills c for Reverse only.
+func (t *Table) Find(f *lb.Flow, hash uint64, at Place, c *Conn) Hit {
+	n := uint32(at) &^ reverseSlot
+	e := &t.mem.entries[n]
+	if at&reverseSlot == 0 {
+		if hit := e.forward(f, 0, n); hit.Dir() != None {
+			return hit
+		}
+	} else if h, ok := e.reverse(f, c); ok {
+		return newHit(n, Reverse, h)
+	}
+	return t.find(f, hash, c)
+}
+
+// find is Find without a Place.
+func (t *Table) find(f *lb.Flow, hash uint64, c *Conn) Hit {
+	tag := uint32(hash)
+	for b, step := home(hash); ; b += step {
+		bk := &t.mem.buckets[b&t.mask]
+		for i := range slotsPerBucket {
+			slot := bk[i].Load()
+			if uint32(slot>>32) != tag {
+				continue
+			}
+			n := uint32(slot) &^ reverseSlot
+			e := &t.mem.entries[n]
+			if slot&reverseSlot == 0 {
+				if hit := e.forward(f, 0, n); hit.Dir() != None {
+					return hit
+				}
+			} else if h, ok := e.reverse(f, c); ok {
+				return newHit(n, Reverse, h)
+			}
+		}
+		if bk[slotsPerBucket].Load() == 0 {
+			return Hit{}
+		}
+	}
+}
+
+// forward returns e, entry number n, if its client sends f and it is of this kind: Template or 0.
+func (e *entry) forward(f *lb.Flow, kind Flags, n uint32) Hit {
+	for {
+		h, p := e[wHead].Load(), e[wPorts].Load()
+		if e[wClientLo].Load() != f.Src.Lo || uint32(p>>32) != uint32(f.SrcPort)<<16|uint32(f.DstPort) ||
+			e[wVirtualLo].Load() != f.Dst.Lo || e[wClientHi].Load() != f.Src.Hi || e[wVirtualHi].Load() != f.Dst.Hi ||
+			headProto(h) != f.Proto || headFree(h) || headFlags(h)&Template != kind {
+			return Hit{}
+		}
+		server, timer := e[wServer].Load(), e[wTimer].Load()
+		if e[wHead].Load() == h {
+			return Hit{where: uint64(Forward)<<32 | uint64(n), head: h, server: server, timer: timer}
+		}
+	}
+}
+
+// Passes tells the connection of a Forward hit of its packet, as Packet does, if that changes nothing but the coarse second; false: it is for
+// Packet. That is so for nearly all packets.
+func (t *Table) Passes(h Hit, tcpFlags uint8, now uint32) bool {
+	v, state := t.timeouts.Load(), headState(h.head)
+	switch headProto(h.head) {
+	case lb.UDP:
+		if headFlags(h.head)&Seen == 0 || v.UDP != uint32(h.timer) {
+			return false
+		}
+	case lb.TCP:
+		if v.transitions().next(state, headMode(h.head), Forward, tcpFlags) != state || v.of(lb.TCP, state) != uint32(h.timer) {
+			return false
+		}
+	default:
+		return false
+	}
+	if uint32(h.server) != now {
+		touchSince(&t.mem.entries[uint32(h.where)][wServer], h.server, now)
+	}
+	return true
+}
+
+// touchSince sets the coarse second in a wServer word that was read as old: an entry that is another's by now has another server or second,
+// or is as fresh.
+func touchSince(word *atomic.Uint64, old uint64, now uint32) {
+	word.CompareAndSwap(old, old&^0xffffffff|uint64(now))
+}

@@ -1,0 +1,122 @@
+package conntrack
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"weir/lb"
+)
+
+// TestFind: what Find says with a place, right or wrong, is what Lookup says, for flows that are there, in both directions, and for others.
+func TestFind(t *testing.T) {
+	table := newTable(t, Options{Capacity: 300})
+	if err := table.SetLocals([]lb.Addr{lb.MustParseAddr("10.9.9.9")}); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := newServer(t, table)
+	var flows []lb.Flow
+	for i := range 450 {
+		f := client(i, lb.TCP)
+		if flows = append(flows, f); i < 300 {
+			c, _ := open(t, table, f, []lb.Mode{lb.NAT, lb.FULLNAT}[i%2], id, start)
+			answer, _ := c.ReverseFlow()
+			flows = append(flows, answer)
+		}
+	}
+	hashes, places := make([]uint64, len(flows)), make([]Place, len(flows))
+	for i := range flows {
+		hashes[i] = table.Hash(&flows[i])
+	}
+	table.Warm(hashes)
+	table.Peek(hashes, places)
+	guessed := 0
+	for i := range flows {
+		f := &flows[i]
+		var want Conn
+		ref, dir := table.Lookup(f, hashes[i], &want)
+		if wantDir := [2]Dir{Forward, Reverse}[i%2]; i < 600 && dir != wantDir || i >= 600 && dir != None {
+			t.Fatalf("%v: %v", f, dir)
+		}
+		if ref != 0 && uint32(places[i])&^reverseSlot == ref.number() {
+			guessed++
+		}
+		for _, place := range []Place{places[i], 0, 7, 7 | reverseSlot, places[(i+5)%len(places)]} {
+			var got Conn
+			hit := table.Find(f, hashes[i], place, &got)
+			if hit.Dir() == Forward {
+				if hit.ServerID() != want.ServerID || hit.Mode() != want.Mode || hit.ClientTag() != want.ClientTag {
+					t.Errorf("%v: server %v, mode %v, tag %d; want %+v", f, hit.ServerID(), hit.Mode(), hit.ClientTag(), want)
+				}
+				got = Conn{}
+				table.Conn(hit, f, &got)
+			}
+			if hit.Dir() != None && hit.Ref() != ref || hit.Dir() != dir || dir != None && got != want {
+				t.Errorf("%v at %#x: %v %v %+v, want %v %v %+v", f, place, hit.Ref(), hit.Dir(), got, ref, dir, want)
+			}
+		}
+	}
+	if guessed < 500 { // of 600; the others' first bucket was full
+		t.Errorf("only %d places were right", guessed)
+	}
+}
+
+// TestPeekAgrees holds the processor's own code to what it stands for, on tables of any content: tags of two values only, so that
+// several slots match.
+func TestPeekAgrees(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		buckets, entries := make([]bucket, 4), make([]entry, 16)
+		for b := range buckets {
+			for i := range buckets[b] {
+				buckets[b][i].Store(uint64(random.IntN(2)*0xf000_0001)<<32 | uint64(random.IntN(2))<<31 | uint64(random.IntN(16)))
+			}
+		}
+		hashes := make([]uint64, 1+random.IntN(33))
+		for i := range hashes {
+			hashes[i] = random.Uint64()<<32 | uint64(random.IntN(2)*0xf000_0001)
+		}
+		got, want := make([]Place, len(hashes)), make([]Place, len(hashes))
+		warm(buckets, 3, hashes)
+		warmPortably(buckets, 3, hashes)
+		peek(buckets, 3, entries, hashes, got)
+		peekPortably(buckets, 3, entries, hashes, want)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%#x\nwant %#x", got, want)
+		}
+	}
+}
+
+// TestPasses: it says what Packet would do, and does the little there is when that is nothing else.
+func TestPasses(t *testing.T) {
+	table := newTable(t, Options{Capacity: 100})
+	id, _ := newServer(t, table)
+	for i, proto := range []lb.Proto{lb.TCP, lb.UDP} {
+		f := client(i, proto)
+		c, ref := open(t, table, f, lb.NAT, id, start)
+		for step, flags := range []uint8{0, ACK, ACK, ACK | PSH, FIN | ACK, ACK, RST, ACK} {
+			now := start + uint32(step)
+			if !table.Load(ref, &c) {
+				t.Fatal("it has ended")
+			}
+			after := c
+			v := table.Timeouts()
+			after.State, after.Flags = c.after(&v, Forward, flags)
+			after.Timeout, after.LastSeen = v.of(proto, after.State), now
+			quiet := after
+			quiet.LastSeen = c.LastSeen
+			hit := table.Find(&f, table.Hash(&f), 0, &c)
+			passes := table.Passes(hit, flags, now)
+			if passes != (quiet == c) {
+				t.Errorf("%s, step %d: passes %v, from %+v to %+v", proto, step, passes, c, after)
+			}
+			if !passes {
+				table.Packet(ref, &c, Forward, flags, now)
+			}
+			var got Conn
+			if table.Load(ref, &got); got != after {
+				t.Errorf("%s, step %d: %+v, want %+v", proto, step, got, after)
+			}
+		}
+	}
+}
