@@ -65,7 +65,7 @@ type Worker struct {
 	hop      forward.Hop
 	reply    forward.Path
 	refused  refusal
-	shares   bool // the packet at hand, which is to be cut, leaves with a source that is not its sender's
+	shares   bool          // the packet at hand, which is to be cut, leaves with a source that is not its sender's
 	quote    packet.Packet // of an ICMP error
 	inner    packet.Packet // of a quoted tunnel packet, and a fragment that has waited
 	took     taken
