@@ -104,14 +104,14 @@ func (q *flows) Alloc() (dataplane.Frame, bool) {
 }
 
 // Send implements dataplane.Queue.
-func (q *flows) Send(f dataplane.Frame) bool {
+func (q *flows) Send(f *dataplane.Frame) bool {
 	q.sent++
 	q.free = append(q.free, uint32(f.Handle))
 	return true
 }
 
 // Drop implements dataplane.Queue.
-func (q *flows) Drop(f dataplane.Frame) { q.free = append(q.free, uint32(f.Handle)) }
+func (q *flows) Drop(f *dataplane.Frame) { q.free = append(q.free, uint32(f.Handle)) }
 
 // Flush implements dataplane.Queue.
 func (q *flows) Flush() {}

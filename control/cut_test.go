@@ -230,7 +230,7 @@ func TestPiecesThatFindNoRoom(t *testing.T) {
 		if !ok {
 			break
 		}
-		taken = append(taken, func() { q.Drop(frame) })
+		taken = append(taken, func() { q.Drop(&frame) })
 	}
 	taken[0]() // room for one
 	d.queues[0][0].Inject(testpkt.UDP(cip, vip).Size(1514).Bytes())

@@ -15,8 +15,9 @@ func (w *Worker) sendPieces(p *packet.Packet, out int) {
 		p.Renumber(uint16(id))
 	}
 	for pieces := p.Pieces(p.Cut, id); pieces.Left(); {
-		frame, ok := q.Alloc()
-		if !ok {
+		frame := &w.copy
+		var ok bool
+		if *frame, ok = q.Alloc(); !ok {
 			w.count.Reasons[reason.NoTxRoom]++
 			return
 		}

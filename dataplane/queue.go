@@ -25,9 +25,9 @@ type Queue interface {
 	// Alloc returns an empty frame (Off = End = Headroom) to build a packet in, false when there is none left.
 	Alloc() (Frame, bool)
 	// Send takes the frame back and transmits its packet, at the latest with the next Flush. False: no room, the frame was dropped.
-	Send(f Frame) bool
+	Send(f *Frame) bool
 	// Drop takes the frame back.
-	Drop(f Frame)
+	Drop(f *Frame)
 	// Flush is called once per batch, after the last Send: hand over to the kernel what waits, take back what was sent, refill.
 	Flush()
 }

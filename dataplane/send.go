@@ -9,29 +9,29 @@ import (
 // send hands the frame to the queue of interface out: itself when that is where it came from, else a copy of it.
 func (w *Worker) send(in *IfaceQueue, out int, f *Frame) {
 	if out == in.Iface {
-		if !in.Queue.Send(*f) {
+		if !in.Queue.Send(f) {
 			w.count.Reasons[reason.NoTxRoom]++
 		}
 		return
 	}
 	w.sendCopy(out, f.Packet())
-	in.Queue.Drop(*f)
+	in.Queue.Drop(f)
 }
 
 // sendCopy hands a copy of b to the queue of interface out.
 func (w *Worker) sendCopy(out int, b []byte) {
-	q := w.out[out]
-	if frame, ok := q.Alloc(); ok {
-		if frame.End = frame.Off + copy(frame.Buf[frame.Off:], b); frame.End-frame.Off < len(b) { // its MTU grew beyond its frames
-			w.count.Reasons[reason.TooBig]++
-			q.Drop(frame)
-			return
-		}
-		ok = q.Send(frame)
-		if !ok {
-			w.count.Reasons[reason.NoTxRoom]++
-		}
-	} else {
+	q, frame := w.out[out], &w.copy
+	var ok bool
+	if *frame, ok = q.Alloc(); !ok {
+		w.count.Reasons[reason.NoTxRoom]++
+		return
+	}
+	if frame.End = frame.Off + copy(frame.Buf[frame.Off:], b); frame.End-frame.Off < len(b) { // its MTU grew beyond its frames
+		w.count.Reasons[reason.TooBig]++
+		q.Drop(frame)
+		return
+	}
+	if !q.Send(frame) {
 		w.count.Reasons[reason.NoTxRoom]++
 	}
 }
@@ -39,7 +39,7 @@ func (w *Worker) sendCopy(out int, b []byte) {
 // toHost gives the kernel a copy of the frame as it came.
 func (w *Worker) toHost(in *IfaceQueue, f *Frame) {
 	w.hostCopy(in.Iface, f.Packet())
-	in.Queue.Drop(*f)
+	in.Queue.Drop(f)
 }
 
 // hostCopy gives the kernel a copy of b, which came by interface iface.

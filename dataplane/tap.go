@@ -55,7 +55,7 @@ type tappedQueue struct {
 }
 
 // Send implements Queue.
-func (q *tappedQueue) Send(f Frame) bool {
+func (q *tappedQueue) Send(f *Frame) bool {
 	if !q.tap.armed {
 		return q.Queue.Send(f)
 	}

@@ -68,6 +68,7 @@ type Worker struct {
 	shares   bool          // the packet at hand, which is to be cut, leaves with a source that is not its sender's
 	quote    packet.Packet // of an ICMP error
 	inner    packet.Packet // of a quoted tunnel packet, and a fragment that has waited
+	copy     Frame         // on its way to another queue
 	took     taken
 	made     decision
 
@@ -194,7 +195,7 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, i int) reason.Reason
 	case why == reason.None:
 		if p.Cut != 0 {
 			w.sendPieces(p, out)
-			in.Queue.Drop(*f)
+			in.Queue.Drop(f)
 			return why
 		}
 		if p.Off != f.Off { // something was prepended: the packet ends where it says, and padding is behind it no more
@@ -212,7 +213,7 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, i int) reason.Reason
 			w.send(in, in.Iface, f)
 			return why
 		}
-		in.Queue.Drop(*f)
+		in.Queue.Drop(f)
 	}
 	return why
 }

@@ -59,14 +59,14 @@ func (f *queues) move(in, out *afxdp.Queue, mac net.HardwareAddr) (sent int) {
 		if in != out {
 			to, ok := out.Alloc()
 			if !ok {
-				in.Drop(frame)
+				in.Drop(&frame)
 				continue
 			}
 			to.End += copy(to.Buf[to.Off:], frame.Packet())
-			in.Drop(frame)
+			in.Drop(&frame)
 			frame = to
 		}
-		if out.Send(frame) {
+		if out.Send(&frame) {
 			sent++
 		}
 	}

@@ -27,7 +27,7 @@ func TestEverySizeIsReceived(t *testing.T) {
 		if f.Off != dataplane.Headroom || len(f.Buf) != 2048 || cap(f.Buf) != 2048 {
 			t.Fatalf("size %d: Off %d, len %d, cap %d; want %d, 2048, 2048", size, f.Off, len(f.Buf), cap(f.Buf), dataplane.Headroom)
 		}
-		q.Drop(f)
+		q.Drop(&f)
 		q.Flush()
 	}
 	mustAudit(t, q)
@@ -58,7 +58,7 @@ func TestReceivedFrameGoesOutWithAHeaderInFront(t *testing.T) {
 		outer := testFrame(256, 7)[:room] // at least an Ethernet header, or the tap does not see it
 		f.Off -= len(outer)
 		copy(f.Buf[f.Off:], outer)
-		if !q.Send(f) {
+		if !q.Send(&f) {
 			t.Fatal("no room to send")
 		}
 		q.Kick()
@@ -98,7 +98,7 @@ func TestTwoQueuesTransmitAndReceiveEachItsOwn(t *testing.T) {
 		if !bytes.Equal(f.Packet(), want) {
 			t.Fatalf("queue %d received %x, want %x", i, f.Packet(), want)
 		}
-		q[i].Drop(f)
+		q[i].Drop(&f)
 		var frames [8]dataplane.Frame
 		if n := q[1-i].Recv(frames[:]); n != 0 {
 			t.Fatalf("queue %d received %d frames meant for queue %d", 1-i, n, i)
@@ -207,10 +207,10 @@ func TestClosedQueueDoesNothing(t *testing.T) {
 	if _, ok := q.Alloc(); ok {
 		t.Error("Alloc gave a frame of unmapped memory")
 	}
-	if q.Send(f) {
+	if q.Send(&f) {
 		t.Error("Send took a frame")
 	}
-	q.Drop(f)
+	q.Drop(&f)
 	q.Flush()
 	q.Kick()
 	if _, err := q.Stats(); err != nil {
@@ -230,18 +230,18 @@ func TestAFrameIsTakenBackOnce(t *testing.T) {
 	a, _ := q.Alloc()
 	a.End += copy(a.Buf[a.Off:], testFrame(100, 1))
 	b, _ := q.Alloc()
-	if !q.Send(a) || q.Send(a) {
+	if !q.Send(&a) || q.Send(&a) {
 		t.Error("Send must take the frame the first time only")
 	}
-	q.Drop(a)
-	q.Drop(b)
-	q.Drop(b)
+	q.Drop(&a)
+	q.Drop(&b)
+	q.Drop(&b)
 	c, _ := q.Alloc()
 	c.End = len(c.Buf) + 1
-	if q.Send(c) {
+	if q.Send(&c) {
 		t.Error("Send took a packet that ends outside its frame")
 	}
-	q.Drop(dataplane.Frame{Handle: 1 << 40})
+	q.Drop(&dataplane.Frame{Handle: 1 << 40})
 	q.Kick()
 	if a := q.Accounting(); a.Sum() != q.opt.Frames || a.Held != 0 {
 		t.Errorf("%+v", a)
@@ -277,7 +277,7 @@ func TestFramesRunOut(t *testing.T) {
 	}
 	mustAudit(t, q)
 	for _, f := range held {
-		q.Drop(f)
+		q.Drop(&f)
 	}
 	q.Flush()
 	mustAudit(t, q)
@@ -320,7 +320,7 @@ func TestLargeFrames(t *testing.T) {
 	if !bytes.Equal(f.Packet(), want) || len(f.Buf) != 4096 {
 		t.Fatalf("received %d bytes in a frame of %d", len(f.Packet()), len(f.Buf))
 	}
-	q.Send(f)
+	q.Send(&f)
 	q.Kick()
 	if got := far.recv(5 * time.Second); !bytes.Equal(got, want) {
 		t.Errorf("the wire carried %d bytes", len(got))
@@ -339,7 +339,7 @@ func TestBusyPoll(t *testing.T) {
 		if !bytes.Equal(f.Packet(), want) {
 			t.Fatalf("received %x", f.Packet())
 		}
-		q.Send(f)
+		q.Send(&f)
 		q.Kick()
 		if got := far.recv(5 * time.Second); !bytes.Equal(got, want) {
 			t.Fatalf("echo %x", got)

@@ -249,7 +249,7 @@ func transmit(t testing.TB, q *Queue, packet []byte) {
 		t.Fatal("no frame")
 	}
 	f.End += copy(f.Buf[f.Off:], packet)
-	if !q.Send(f) {
+	if !q.Send(&f) {
 		t.Fatal("no room to send")
 	}
 	q.Kick()

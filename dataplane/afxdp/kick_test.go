@@ -19,7 +19,7 @@ func send(t *testing.T, q *Queue, packet []byte) {
 		t.Fatal("no frame")
 	}
 	f.End += copy(f.Buf[f.Off:], packet)
-	if !q.Send(f) {
+	if !q.Send(&f) {
 		t.Fatal("no room to send")
 	}
 }
@@ -200,10 +200,10 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 		p.Wait(time.Millisecond)
 		n := q.Recv(frames[:])
 		for _, f := range frames[:n] {
-			q.Send(f)
+			q.Send(&f)
 		}
 		if f, ok := q.Alloc(); ok {
-			q.Drop(f)
+			q.Drop(&f)
 		}
 		q.Flush()
 		q.Kick()

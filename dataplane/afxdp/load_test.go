@@ -64,26 +64,26 @@ func TestNoFrameIsLostUnderLoad(t *testing.T) {
 			}
 			switch rnd.IntN(8) {
 			case 0:
-				q.Drop(f)
+				q.Drop(&f)
 			case 1:
 				hand = append(hand, f)
 			case 2:
 				if g, ok := q.Alloc(); ok {
 					g.End += copy(g.Buf[g.Off:], packet)
-					q.Send(g)
+					q.Send(&g)
 				}
-				q.Send(f)
+				q.Send(&f)
 			default:
 				f.Off -= rnd.IntN(f.Off)
-				q.Send(f)
+				q.Send(&f)
 			}
 		}
 		for len(hand) > 300 || len(hand) > 0 && rnd.IntN(3) == 0 {
 			i := rnd.IntN(len(hand))
 			if f := hand[i]; rnd.IntN(2) == 0 {
-				q.Send(f)
+				q.Send(&f)
 			} else {
-				q.Drop(f)
+				q.Drop(&f)
 			}
 			hand[i] = hand[len(hand)-1]
 			hand = hand[:len(hand)-1]
@@ -102,7 +102,7 @@ func TestNoFrameIsLostUnderLoad(t *testing.T) {
 		mustAudit(t, q)
 	}
 	for _, f := range hand {
-		q.Drop(f)
+		q.Drop(&f)
 	}
 	settle(t, q)
 }
@@ -116,7 +116,7 @@ func settle(t *testing.T, q *Queue) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); p.Wait(10 * time.Millisecond) {
 		for n := q.Recv(frames[:]); n > 0; n = q.Recv(frames[:]) {
 			for _, f := range frames[:n] {
-				q.Drop(f)
+				q.Drop(&f)
 			}
 			q.Flush()
 		}
@@ -165,11 +165,11 @@ func (e *echo) run(p *Poller) {
 		}
 		n := e.q.Recv(frames[:])
 		for _, f := range frames[:n] {
-			e.q.Send(f)
+			e.q.Send(&f)
 		}
 		if f, ok := e.q.Alloc(); ok {
 			f.End += copy(f.Buf[f.Off:], own)
-			e.q.Send(f)
+			e.q.Send(&f)
 		}
 		e.q.Flush()
 		if err := audit(e.q); err != nil {

@@ -72,7 +72,7 @@ func (q *Queue) Alloc() (dataplane.Frame, bool) {
 }
 
 // Send implements dataplane.Queue. A frame the caller does not hold, or whose packet is not inside it, is refused and counted.
-func (q *Queue) Send(f dataplane.Frame) bool {
+func (q *Queue) Send(f *dataplane.Frame) bool {
 	if q.closed || !q.holds(f) {
 		return false
 	}
@@ -102,14 +102,14 @@ func (q *Queue) Send(f dataplane.Frame) bool {
 }
 
 // Drop implements dataplane.Queue.
-func (q *Queue) Drop(f dataplane.Frame) {
+func (q *Queue) Drop(f *dataplane.Frame) {
 	if !q.closed && q.holds(f) {
 		q.frames.push(uint32(f.Handle))
 	}
 }
 
 // holds reports whether the worker has the frame; giving one back twice would hand its memory out twice.
-func (q *Queue) holds(f dataplane.Frame) bool {
+func (q *Queue) holds(f *dataplane.Frame) bool {
 	if f.Handle < uint64(len(q.frames.place)) && q.frames.place[f.Handle] == inHand {
 		return true
 	}

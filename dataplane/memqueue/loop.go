@@ -73,7 +73,7 @@ func (l *loop) recv(frames []dataplane.Frame) int {
 	return n
 }
 
-func (l *loop) send(f dataplane.Frame) bool {
+func (l *loop) send(f *dataplane.Frame) bool {
 	l.sent[l.count%uint64(len(l.sent))] = descriptor{uint32(f.Handle), uint32(f.Off), uint32(f.End - f.Off)}
 	l.count++
 	return true

@@ -131,7 +131,7 @@ func (q *Queue) Alloc() (dataplane.Frame, bool) {
 }
 
 // Send implements dataplane.Queue. It panics on a frame that the worker does not hold or whose bounds are wrong.
-func (q *Queue) Send(f dataplane.Frame) bool {
+func (q *Queue) Send(f *dataplane.Frame) bool {
 	if q.loop != nil {
 		return q.loop.send(f)
 	}
@@ -143,12 +143,12 @@ func (q *Queue) Send(f dataplane.Frame) bool {
 		q.free = append(q.free, uint32(f.Handle))
 		return false
 	}
-	q.queue = append(q.queue, f)
+	q.queue = append(q.queue, *f)
 	return true
 }
 
 // Drop implements dataplane.Queue. It panics on a frame that the worker does not hold.
-func (q *Queue) Drop(f dataplane.Frame) {
+func (q *Queue) Drop(f *dataplane.Frame) {
 	if q.loop != nil {
 		q.loop.dropped++
 		return
@@ -172,7 +172,7 @@ func (q *Queue) Flush() {
 }
 
 // take ends the worker's hold on the frame.
-func (q *Queue) take(f dataplane.Frame) {
+func (q *Queue) take(f *dataplane.Frame) {
 	if f.Handle >= uint64(len(q.held)) || &f.Buf[0] != &q.mem[f.Handle*FrameSize] {
 		panic(fmt.Sprintf("memqueue: frame %d is not of this queue", f.Handle))
 	}

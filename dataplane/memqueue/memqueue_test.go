@@ -31,7 +31,7 @@ func TestPacketsComeAndGo(t *testing.T) {
 		}
 		f.Off -= 20 // as TUN prepends
 		copy(f.Buf[f.Off:], "outer header, 20 by.")
-		if !q.Send(f) {
+		if !q.Send(&f) {
 			t.Fatal("Send refused")
 		}
 		if got := q.Sent(); len(got) != 0 {
@@ -59,7 +59,7 @@ func TestOrderIsKept(t *testing.T) {
 	var frames [dataplane.BatchSize]dataplane.Frame
 	for n := q.Recv(frames[:]); n > 0; n = q.Recv(frames[:]) {
 		for _, f := range frames[:n] {
-			q.Send(f)
+			q.Send(&f)
 		}
 		q.Flush()
 	}
@@ -91,10 +91,10 @@ func TestFramesRunOut(t *testing.T) {
 		t.Error("Recv without a free frame")
 	}
 	q.Refuse(1)
-	if q.Send(a) {
+	if q.Send(&a) {
 		t.Error("Send went through although it was to be refused")
 	}
-	if !q.Send(b) {
+	if !q.Send(&b) {
 		t.Error("only one Send was to be refused")
 	}
 	q.Flush()
@@ -111,13 +111,13 @@ func TestFramesRunOut(t *testing.T) {
 
 func TestMisusePanics(t *testing.T) {
 	for name, misuse := range map[string]func(q *Queue, f dataplane.Frame){
-		"sent twice":           func(q *Queue, f dataplane.Frame) { q.Send(f); q.Send(f) },
-		"dropped twice":        func(q *Queue, f dataplane.Frame) { q.Drop(f); q.Drop(f) },
-		"sent, then dropped":   func(q *Queue, f dataplane.Frame) { q.Send(f); q.Flush(); q.Drop(f) },
-		"of another queue":     func(q *Queue, f dataplane.Frame) { other := New(4); g, _ := other.Alloc(); q.Drop(g) },
-		"end before its start": func(q *Queue, f dataplane.Frame) { f.End = f.Off - 1; q.Send(f) },
-		"end beyond its frame": func(q *Queue, f dataplane.Frame) { f.End = len(f.Buf) + 1; q.Send(f) },
-		"start before the mem": func(q *Queue, f dataplane.Frame) { f.Off = -1; q.Send(f) },
+		"sent twice":           func(q *Queue, f dataplane.Frame) { q.Send(&f); q.Send(&f) },
+		"dropped twice":        func(q *Queue, f dataplane.Frame) { q.Drop(&f); q.Drop(&f) },
+		"sent, then dropped":   func(q *Queue, f dataplane.Frame) { q.Send(&f); q.Flush(); q.Drop(&f) },
+		"of another queue":     func(q *Queue, f dataplane.Frame) { other := New(4); g, _ := other.Alloc(); q.Drop(&g) },
+		"end before its start": func(q *Queue, f dataplane.Frame) { f.End = f.Off - 1; q.Send(&f) },
+		"end beyond its frame": func(q *Queue, f dataplane.Frame) { f.End = len(f.Buf) + 1; q.Send(&f) },
+		"start before the mem": func(q *Queue, f dataplane.Frame) { f.Off = -1; q.Send(&f) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := New(4)
@@ -143,7 +143,7 @@ func TestLoopServesForEver(t *testing.T) {
 				t.Fatalf("packet %d is %x", i, f.Packet())
 			}
 			i++
-			q.Send(f)
+			q.Send(&f)
 		}
 		q.Flush()
 	}
@@ -164,7 +164,7 @@ func TestLoopDoesNotAllocate(t *testing.T) {
 func forward(q *Queue, frames []dataplane.Frame) int {
 	n := q.Recv(frames)
 	for _, f := range frames[:n] {
-		q.Send(f)
+		q.Send(&f)
 	}
 	q.Flush()
 	return n
