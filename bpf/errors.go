@@ -3,13 +3,14 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // What a caller may want to tell apart, by errors.Is.
 var (
-	ErrPrivilege   = errors.New("not permitted: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW")
+	ErrPrivilege   = errors.New("not permitted: it takes root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW")
 	ErrInterface   = errors.New("no such interface")
 	ErrAttached    = errors.New("another XDP program is attached to it already")
 	ErrUnsupported = errors.New("the driver refuses native XDP")
@@ -19,7 +20,8 @@ var (
 // explain puts the sentence for people in front of what the kernel said; both can be found in the result.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, unix.EPERM): // EACCES is the verifier's
+	// EACCES is the verifier's, also of what it lets only those do who have CAP_PERFMON (kernel/bpf/verifier.c, check_cond_jmp_op).
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && strings.Contains(err.Error(), "pointer comparison prohibited"):
 		return fmt.Errorf("%w (%w)", ErrPrivilege, errno(err))
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w (%w)", ErrInterface, errno(err))

@@ -167,4 +167,17 @@ func TestAMissingPrivilegeIsNamed(t *testing.T) {
 		}
 		return nil
 	})
+	onThread(t, func() error {
+		some := [2]unix.CapUserData{{Effective: 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW}, {Effective: 1 << (unix.CAP_BPF - 32)}}
+		for i := range some {
+			some[i].Permitted = some[i].Effective
+		}
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &some[0]); err != nil {
+			return err
+		}
+		if _, err := s.Attach(near.Attrs().Index, 1, net.HardwareAddr{2, 0, 0, 0, 0, 1}, Auto); !errors.Is(err, ErrPrivilege) {
+			t.Errorf("Attach without CAP_PERFMON: %v, want ErrPrivilege", err)
+		}
+		return nil
+	})
 }

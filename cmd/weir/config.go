@@ -125,15 +125,15 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if err := c.readCPUs(w.cpus); err != nil {
 		p.add("cpus", w.cpus, "%w", err)
 	}
-	oneOf(&p, "zero-copy", c.zeroCopy, "auto", "on", "off")
-	oneOf(&p, "xdp-mode", c.xdpMode, "auto", "native", "generic")
-	oneOf(&p, "log-format", c.logFormat, "text", "json")
+	oneOf(&p, "zero-copy", c.zeroCopy)
+	oneOf(&p, "xdp-mode", c.xdpMode)
+	oneOf(&p, "log-format", c.logFormat)
 	if c.busyPoll, err = time.ParseDuration(w.busyPoll); err != nil ||
 		c.busyPoll != 0 && (c.busyPoll < time.Microsecond || c.busyPoll > 10*time.Millisecond) {
 		p.add("busy-poll", w.busyPoll, "allowed: 0 (off) or 1us to 10ms")
 	}
 	c.hostRate = p.number("host-rate", w.hostRate, 1, 1_000_000_000)
-	if oneOf(&p, "log-level", w.level, "debug", "info", "warn", "error") {
+	if oneOf(&p, "log-level", w.level) {
 		_ = c.logLevel.UnmarshalText([]byte(w.level))
 	}
 	if len(c.rules) == 0 && c.rulesFile == "" && c.socket == "" && c.saveFile == "" {
@@ -270,10 +270,10 @@ func parsePorts(s string) (portRange, bool) {
 	return portRange{uint16(l), uint16(h)}, ok
 }
 
-func oneOf(p *problems, flag, value string, allowed ...string) bool {
-	if slices.Contains(allowed, value) {
+func oneOf(p *problems, flag, value string) bool {
+	if slices.Contains(allowed[flag], value) {
 		return true
 	}
-	p.add(flag, value, "allowed: %s", strings.Join(allowed, ", "))
+	p.add(flag, value, "allowed: %s", strings.Join(allowed[flag], ", "))
 	return false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"weir/control/api"
+	"weir/internal/complete"
 	"weir/lb"
 )
 
@@ -34,6 +35,14 @@ type words struct {
 	level, ports, connections, cpus, busyPoll, hostRate string
 	locals, tunnels, marks, options                     []string
 	help, version                                       bool
+}
+
+// allowed has the words that flags take which take only some.
+var allowed = map[string][]string{
+	"zero-copy":  {"auto", "on", "off"},
+	"xdp-mode":   {"auto", "native", "generic"},
+	"log-level":  {"debug", "info", "warn", "error"},
+	"log-format": {"text", "json"},
 }
 
 // define says which flags there are.
@@ -63,6 +72,9 @@ func define(c *config, w *words) *pflag.FlagSet {
 	fs.StringVar(&c.logFormat, "log-format", "text", "`FORM` of the log on standard error: text, json")
 	fs.BoolVarP(&w.version, "version", "V", false, "print the version and exit")
 	fs.BoolVarP(&w.help, "help", "h", false, "print this help and exit")
+	for name, words := range allowed {
+		complete.Allow(fs, name, words...)
+	}
 	return fs
 }
 

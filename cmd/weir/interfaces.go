@@ -25,7 +25,7 @@ type iface struct {
 func (d *director) findInterfaces(context.Context) error {
 	if os.Geteuid() != 0 {
 		// Capabilities might do, but which are missing is told step by step below.
-		d.log.Debug("not running as root", "needs", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF")
+		d.log.Debug("not running as root", "needs", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON, CAP_IPC_LOCK")
 	}
 	var errs []error
 	for _, name := range d.config.interfaces {

@@ -2,59 +2,77 @@ package main
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 
 	"github.com/spf13/pflag"
+
+	"weir/control/api"
+	"weir/internal/complete"
+	"weir/ipvsadm"
+	"weir/sched"
 )
 
 func completionNoun() noun {
 	return noun{
-		name: "completion", args: "bash",
-		about: "completion prints what makes a shell complete weiradm's command lines.",
-		long:  "  weiradm completion bash > /etc/bash_completion.d/weiradm\n",
+		name: "completion", args: "bash|zsh",
+		about: "completion prints what makes a shell complete weiradm's command lines, ipvsadm's grammar included.",
+		long: `  weiradm completion bash > /usr/share/bash-completion/completions/weiradm
+  source <(weiradm completion zsh)
+`,
 		flags: func(*pflag.FlagSet) func(*program, []string) error {
 			return func(p *program, args []string) error {
-				if len(args) != 1 || args[0] != "bash" {
-					return usage("allowed: bash")
+				if len(args) != 1 || args[0] != "bash" && args[0] != "zsh" {
+					return usage("allowed: bash, zsh")
 				}
-				_, err := fmt.Fprint(p.stdout, bashCompletion())
+				_, err := fmt.Fprint(p.stdout, complete.Bash(completable()))
 				return err
 			}
 		},
 	}
 }
 
-// grammarWords are the options of ipvsadm's grammar that stand first on a command line.
-var grammarWords = strings.Fields("-A -E -D -C -R -S -a -e -d -L -l -Z --set -h -V")
-
-// bashCompletion is made of the nouns' flags.
-func bashCompletion() string {
-	var b strings.Builder
-	var names []string
-	var cases strings.Builder
-	for _, n := range nouns() {
-		names = append(names, n.name)
-		fs, _, _ := n.flagSet()
-		var flags []string
-		fs.VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
-		sort.Strings(flags)
-		if n.name == "completion" {
-			flags = append(flags, "bash")
+// completable is all that weiradm's command lines may be.
+func completable() complete.Program {
+	p := complete.Program{Name: "weiradm", Prefix: &complete.Flag{Names: []string{"--socket"}, Value: complete.Files}}
+	for _, u := range ipvsadm.Usages() {
+		c := complete.Command{Words: u.Command.Names()}
+		switch u.Op {
+		case ipvsadm.OpVersion:
+			c.Words = append(c.Words, "-V")
+		case ipvsadm.OpRestore:
+			c.Flags = append(c.Flags, complete.Flag{Names: []string{"--atomic"}})
 		}
-		fmt.Fprintf(&cases, "    %s) words=%q ;;\n", n.name, strings.Join(flags, " "))
+		for _, o := range u.Options {
+			c.Flags = append(c.Flags, complete.Flag{Names: o.Names(), Value: valueOf(o)})
+		}
+		p.Commands = append(p.Commands, c)
 	}
-	fmt.Fprintf(&b, `# bash completion for weiradm
-_weiradm() {
-  local words=%q
-  if [ "$COMP_CWORD" -gt 1 ]; then
-    case "${COMP_WORDS[1]}" in
-%s    *) words="" ;;
-    esac
-  fi
-  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+	for _, n := range nouns() {
+		fs, _, _ := n.flagSet()
+		c := complete.Command{Words: []string{n.name}, Flags: complete.FromFlags(fs)}
+		switch n.name {
+		case "completion":
+			c.Args = []string{"bash", "zsh"}
+		case "trace":
+			c.Args = api.FilterWords()["protocol"]
+		}
+		p.Commands = append(p.Commands, c)
+	}
+	return p
 }
-complete -F _weiradm weiradm
-`, strings.Join(append(names, grammarWords...), " "), cases.String())
-	return b.String()
+
+// valueOf is what follows an option of ipvsadm's grammar.
+func valueOf(o ipvsadm.Spelling) complete.Value {
+	switch {
+	case !o.Value:
+		return complete.Value{}
+	case o.Long == "scheduler":
+		return complete.OneOf(sched.Names()...)
+	case o.Long == "sched-flags":
+		return complete.OneOf("sh-fallback", "sh-port", "mh-fallback", "mh-port", "flag-1", "flag-2", "flag-3")
+	case o.Long == "tun-type":
+		return complete.OneOf("ipip", "gue", "gre")
+	case o.Long == "mcast-interface":
+		return complete.Interfaces
+	}
+	return complete.Unknown
 }

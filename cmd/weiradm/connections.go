@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"weir/control/api"
+	"weir/internal/complete"
 )
 
 var connectionsNoun = noun{
@@ -17,6 +18,7 @@ var connectionsNoun = noun{
 	flags: func(fs *pflag.FlagSet) func(*program, []string) error {
 		filter := filterFlags(fs)
 		templates := fs.String("templates", "", "persistence templates, `WHICH`: only, no; otherwise too")
+		complete.Allow(fs, "templates", api.FilterWords()["templates"]...)
 		limit := fs.Int("limit", 0, "show `N` at most; 0: all")
 		count := fs.BoolP("count", "c", false, "print only how many there are")
 		asJSON := jsonFlag(fs)

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"weir/control/api"
+	"weir/internal/complete"
 )
 
 const filterHelp = `END is ADDRESS, ADDRESS/LENGTH, ADDRESS:PORT or :PORT; an IPv6 address with a port stands in brackets.
@@ -28,6 +29,9 @@ func filterFlags(fs *pflag.FlagSet) func() (api.Filter, error) {
 	fs.StringVar(&f.Protocol, "protocol", "", "only this `PROTOCOL`: tcp, udp, sctp")
 	fs.StringVar(&f.State, "state", "", "only those in this `STATE`, as established")
 	fs.StringVar(&f.Mode, "mode", "", "only this `MODE`: dr, nat, fullnat, tun, local")
+	for _, name := range []string{"protocol", "state", "mode"} {
+		complete.Allow(fs, name, api.FilterWords()[name]...)
+	}
 	return func() (api.Filter, error) {
 		for _, e := range ends {
 			if *e.text == "" {

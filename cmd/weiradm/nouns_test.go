@@ -3,12 +3,17 @@ package main
 import (
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"weir/control/api"
+	"weir/internal/complete"
+	"weir/internal/man"
+	"weir/ipvsadm"
+	"weir/sched"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -99,15 +104,75 @@ func TestAmountsFit(t *testing.T) {
 // The shell itself completes with what is printed.
 func TestBashCompletes(t *testing.T) {
 	r := newRig(t)
-	script := filepath.Join(t.TempDir(), "weiradm")
-	if err := os.WriteFile(script, []byte(r.must("completion bash")), 0o644); err != nil {
+	complete.Check(t, "../../contrib/completion/weiradm", *update, completable())
+	script := r.must("completion bash")
+	if zsh := r.must("completion zsh"); zsh != script {
+		t.Error("zsh is given another script")
+	}
+	for line, want := range map[string]string{
+		"weiradm st":                       "status",
+		"weiradm -":                        first(t, "-"),
+		"weiradm --socket=/run/x.sock sta": "status",
+		"weiradm --socket /run/x.sock connections --cl":  "--client",
+		"weiradm connections --mode=f":                   "fullnat",
+		"weiradm connections --state es":                 "established",
+		"weiradm trace --j":                              "--json",
+		"weiradm completion b":                           "bash",
+		"weiradm -A -t 192.0.2.1:80 -s w":                "wlc wrr",
+		"weiradm --add-service --sch":                    "--scheduler --sched-flags",
+		"weiradm -A -u 192.0.2.1:53 --o":                 "--ops",
+		"weiradm -a -t 192.0.2.1:80 -r 10.0.0.1 --tun-t": "--tun-type",
+		"weiradm -a --tun-type g":                        "gue gre",
+		"weiradm -a --fu":                                "--fullnat",
+		"weiradm -D --s":                                 "--sctp-service",
+		"weiradm -Z --st":                                "",
+		"weiradm -L --st":                                "--stats",
+		"weiradm -R --":                                  "--atomic",
+		"weiradm -A -t ":                                 "",
+		"weiradm capture -w nouns_t":                     "nouns_test.go",
+		"weiradm drain 10.0.0.1 --t":                     "--timeout",
+	} {
+		if got := complete.Ask(t, script, "weiradm", line); got != want {
+			t.Errorf("%q completes to %q, want %q", line, got, want)
+		}
+	}
+}
+
+// first are the words that a command line may begin with.
+func first(t *testing.T, prefix string) string {
+	t.Helper()
+	var words []string
+	for _, u := range ipvsadm.Usages() {
+		words = append(words, u.Command.Names()...)
+		if u.Op == ipvsadm.OpVersion {
+			words = append(words, "-V")
+		}
+	}
+	words = append(words, "--socket")
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, prefix) }), " ")
+}
+
+// The manual page has the commands and flags that there are, and speaks of every word of ipvsadm's grammar.
+func TestTheManualPageHasAllOfTheGrammar(t *testing.T) {
+	const path = "../../docs/man/weiradm.8"
+	var b strings.Builder
+	for _, n := range nouns() {
+		fs, _, _ := n.flagSet()
+		b.WriteString(".SS " + strings.TrimSpace("weiradm "+man.Escape(n.name+" "+n.args)) + "\n" + man.Text(n.about+"\n\n"+n.long) + man.Flags(fs))
+	}
+	man.Check(t, path, *update, map[string]string{"nouns": b.String(), "schedulers": strings.Join(sched.Names(), ", ") + ".\n"})
+	page, err := os.ReadFile(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for words, want := range map[string]string{"weiradm st": "status", "weiradm connections --cl": "--client", "weiradm trace --j": "--json", "weiradm completion b": "bash", "weiradm -L ": ""} {
-		cmd := exec.Command("bash", "-c", `. "$1"; COMP_WORDS=($2); [[ $2 == *" " ]] && COMP_WORDS+=(""); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _weiradm; echo "${COMPREPLY[*]}"`, "bash", script, words)
-		out, err := cmd.CombinedOutput()
-		if err != nil || strings.TrimSpace(string(out)) != want {
-			t.Errorf("%q completes to %q, %v; want %q", words, out, err, want)
+	text := regexp.MustCompile(`\\f[BIR]`).ReplaceAllString(strings.ReplaceAll(string(page), `\-`, "-"), "")
+	for _, u := range ipvsadm.Usages() {
+		for _, s := range append(u.Options, u.Command) {
+			for _, name := range s.Names() {
+				if !regexp.MustCompile(`(^|[^-\w])` + name + `($|[^-\w])`).MatchString(text) {
+					t.Errorf("the page has no word on %s", name)
+				}
+			}
 		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"weir/bench/rig"
 )
 
@@ -27,29 +25,15 @@ Flags:
 // changes is the verb, which has flags of its own.
 func changes(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	plan := rig.DefaultChangePlan()
-	fs := pflag.NewFlagSet("weirlab changes", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.SortFlags = false
-	weir := fs.String("weir", "", "`PATH` of the weir to run, with weiradm beside it (default: the one beside this program)")
-	fs.IntVar(&plan.Services, "services", plan.Services, "that are loaded: 4 to 100000")
-	fs.IntVar(&plan.Servers, "servers", plan.Servers, "of each service: 1 to 80, at most 1000000 in all")
-	fs.IntVar(&plan.Singles, "singles", plan.Singles, "changes that are timed one after the other")
-	fs.Float64Var(&plan.Rate, "rate", plan.Rate, "changes a second under load: 1 to 10000")
-	fs.DurationVar(&plan.Time, "time", plan.Time, "of the load with changes, and of the one without")
-	fs.Float64Var(&plan.Packets, "packets", plan.Packets, "a second: 1000 to 1e7")
-	fs.IntVar(&plan.Flows, "flows", plan.Flows, "connections that they belong to: 1 to 1000000")
-	fs.IntVar(&plan.Connections, "connections", plan.Connections, "in the table that is paged through; 0: none is, at most 16000000")
-	quick := fs.Bool("quick", false, "little of everything: shows in seconds that it works, not how fast")
-	asJSON := fs.Bool("json", false, "print JSON instead of tables")
-	help := fs.BoolP("help", "h", false, "print this help and exit")
+	fs, w := changesFlags(&plan)
 	if err := fs.Parse(args); err != nil {
 		return usageError{fmt.Errorf("%w (see weirlab changes --help)", err)}
 	}
-	if *help {
+	if w.help {
 		fmt.Fprint(stdout, changesUsage, strings.ReplaceAll(fs.FlagUsagesWrapped(110), "[=true|false]", "             "))
 		return nil
 	}
-	if *quick {
+	if w.quick {
 		plan = rig.QuickChangePlan()
 	}
 	var problems []error
@@ -81,14 +65,14 @@ func changes(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	var programs rig.Programs
 	var err error
-	if programs.Weir, err = findWeir(*weir); err != nil {
+	if programs.Weir, err = findWeir(w.weir); err != nil {
 		return err
 	}
 	programs.Weiradm = filepath.Join(filepath.Dir(programs.Weir), "weiradm")
 	p := newProgress(stderr)
 	report, err := rig.Changes(ctx, programs, plan, p.say)
 	p.end()
-	if *asJSON {
+	if w.json {
 		return errors.Join(err, report.JSON(stdout))
 	}
 	report.Print(stdout)

@@ -10,8 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
-
-	"github.com/spf13/pflag"
 )
 
 const usage = `weirlab shows weir at work on this machine, in a network of namespaces of its own: a client, a director that runs
@@ -59,10 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "changes" {
 		return changes(ctx, args[1:], stdout, stderr)
 	}
-	fs := pflag.NewFlagSet("weirlab", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	weir := fs.String("weir", "", "`PATH` of the weir to run (default: the one beside this program)")
-	help := fs.BoolP("help", "h", false, "print this help and exit")
+	fs, weir, help := labFlags()
 	if err := fs.Parse(args); err != nil {
 		return usageError{fmt.Errorf("%w (see weirlab --help)", err)}
 	}

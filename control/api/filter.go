@@ -83,6 +83,15 @@ var (
 		"INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED", "CLOSED"}
 )
 
+// FilterWords returns what the words of a Filter may be, by their names in a query.
+func FilterWords() map[string][]string {
+	lower := make([]string, len(states))
+	for i, s := range states {
+		lower[i] = strings.ToLower(s)
+	}
+	return map[string][]string{"protocol": protocols, "mode": modes, "templates": templates, "state": lower}
+}
+
 // Check says what is wrong with the filter's words, naming the field.
 func (f *Filter) Check() error {
 	for _, w := range []struct {

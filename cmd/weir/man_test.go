@@ -1,0 +1,37 @@
+package main
+
+import (
+	"testing"
+
+	"weir/internal/complete"
+	"weir/internal/man"
+)
+
+// The manual page has the flags that there are, and so does the completion.
+func TestTheManualPageHasTheFlags(t *testing.T) {
+	fs := define(&config{}, &words{})
+	man.Check(t, "../../docs/man/weir.8", *update, map[string]string{"flags": man.Flags(fs)})
+}
+
+func TestTheCompletionHasTheFlags(t *testing.T) {
+	complete.Check(t, "../../contrib/completion/weir", *update, program())
+	for line, want := range map[string]string{
+		"weir --xd":                     "--xdp-mode",
+		"weir --xdp-mode ":              "auto native generic",
+		"weir --xdp-mode=g":             "generic",
+		"weir -i eth0 --log-format j":   "json",
+		"weir --interface l":            "lo",
+		"weir -f man_test":              "man_test.go",
+		"weir --metrics-address ":       "",
+		"weir --rule -A":                "",
+		"weir --assign-addresses --zer": "--zero-copy",
+	} {
+		if got := complete.Ask(t, complete.Bash(program()), "weir", line); got != want {
+			t.Errorf("%q completes to %q, want %q", line, got, want)
+		}
+	}
+}
+
+func program() complete.Program {
+	return complete.Program{Name: "weir", Commands: []complete.Command{{Flags: complete.FromFlags(define(&config{}, &words{}))}}}
+}
