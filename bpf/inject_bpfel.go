@@ -16,7 +16,7 @@ import (
 type injectSlot struct {
 	_      structs.HostLayout
 	Length uint32
-	Packet [3600]uint8
+	Packet [3560]uint8
 }
 
 // Names of all BPF objects in the ELF.

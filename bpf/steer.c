@@ -137,6 +137,15 @@ struct {
 volatile const struct mac own_mac;
 volatile const __u64 reentry_secret;
 
+/* A length from a header. The verifier of Linux 6.1 does not know that a swapped value has 16 bits, and clang would leave the mask out. */
+static __always_inline __u32 length_of(__be16 field)
+{
+	__u32 length = bpf_ntohs(field);
+
+	asm volatile("" : "+r"(length));
+	return length & 0xffff;
+}
+
 static __always_inline int own_or_accepted(const struct ethhdr *eth)
 {
 	struct mac dst;
@@ -356,7 +365,7 @@ static __always_inline enum verdict read_ipv4(struct flow *f, const struct iphdr
 	if ((const void *)(ip + 1) > end)
 		return PASS_MALFORMED;
 	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
+	total = length_of(ip->tot_len);
 	/* The frame may be longer than the packet (Ethernet pads to 60 bytes), never shorter. */
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || (const void *)ip + total > end)
 		return PASS_MALFORMED;
@@ -384,7 +393,7 @@ static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6h
 
 	if ((const void *)(ip + 1) > end)
 		return PASS_MALFORMED;
-	length = bpf_ntohs(ip->payload_len);
+	length = length_of(ip->payload_len);
 	if (ip->version != 6 || (const void *)(ip + 1) + length > end)
 		return PASS_MALFORMED;
 

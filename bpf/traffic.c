@@ -196,8 +196,10 @@ static __always_inline void keep(struct xdp_md *ctx, __u64 length)
 
 	if (!s)
 		return;
-	asm volatile("" : "+r"(length)); /* what the verifier sees checked is to be what is used */
-	if (length - 1 >= sizeof(s->data))
+	if (length < ETH_HLEN)
+		return;
+	asm volatile("" : "+r"(length)); /* two checks on one register: Linux 6.1 does not understand what clang makes of both in one */
+	if (length > sizeof(s->data))
 		return;
 	s->length = length;
 	if (bpf_xdp_load_bytes(ctx, 0, s->data, length))

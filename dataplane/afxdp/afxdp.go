@@ -109,6 +109,7 @@ type Queue struct {
 	waiting  time.Duration // since when (after start) frames have waited for a kick; 0: none do
 	retry    time.Duration // not before (after start) a queue that is down tries again
 	unsent   bool          // the transmit ring was not empty after the last kick
+	late     bool          // the kernel has no XDP_MAX_TX_SKB_BUDGET; see atOnce
 	fallback error
 
 	down     atomic.Int32 // errno of the last sendto, while the queue is down
@@ -203,7 +204,8 @@ func (q *Queue) setup() error {
 	fd := q.xsk.FD()
 	// ENOPROTOOPT before Linux 6.17. A sendto then stops after 32 frames, and transmit goes on.
 	err := unix.SetsockoptInt(fd, unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, max(32, min(q.opt.Budget, q.opt.Ring)))
-	if err != nil && err != unix.ENOPROTOOPT {
+	q.late = err == unix.ENOPROTOOPT
+	if err != nil && !q.late {
 		return fmt.Errorf("XDP_MAX_TX_SKB_BUDGET %d: %w", q.opt.Budget, err)
 	}
 	// In copy mode each frame on its way is an skb charged to the socket; with the default of 208 KiB a few hundred stop sendto.

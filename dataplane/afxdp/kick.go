@@ -12,6 +12,11 @@ import (
 // XDP_MAX_TX_SKB_BUDGET.
 const maxCalls = 64
 
+// atOnce is how many frames a sendto takes of kernels without XDP_MAX_TX_SKB_BUDGET (net/xdp/xsk.c, TX_BATCH_SIZE). Those kernels move the
+// ring's consumer only when they have taken the last frame (net/xdp/xsk_queue.h, xskq_cons_peek_desc), so that what a call has taken is not
+// seen before the ring is empty.
+const atOnce = 32
+
 // How often a queue that is down tries again.
 const retryEvery = 10 * time.Millisecond
 
@@ -35,6 +40,7 @@ func (q *Queue) Kick() {
 	if q.closed || q.down.Load() != 0 && !q.up() {
 		return
 	}
+	unseen := 0 // frames that the calls since the consumer last moved may have taken
 	for range maxCalls {
 		room := q.xsk.NumFreeTxSlots()
 		n := min(room, len(q.pending))
@@ -46,11 +52,15 @@ func (q *Queue) Kick() {
 			q.fail(err)
 			break
 		}
+		if q.xsk.NumFreeTxSlots() > room-n {
+			unseen = 0
+			q.complete()
+			continue
+		}
 		// Not one frame gone: the device is full (EAGAIN), the next kick goes on.
-		if q.xsk.NumFreeTxSlots() <= room-n {
+		if unseen += atOnce; !q.late || unseen >= q.opt.Ring-room+n {
 			break
 		}
-		q.complete()
 	}
 	q.complete()
 	q.unsent = q.xsk.NumFreeTxSlots() < q.opt.Ring || len(q.pending) > 0

@@ -24,6 +24,19 @@ func send(t *testing.T, q *Queue, packet []byte) {
 	}
 }
 
+// calls returns how many sendto a kick of so many frames takes: each takes the budget, where the kernel has that option, and 32 elsewhere.
+func calls(t *testing.T, q *Queue, frames, budget int) uint64 {
+	t.Helper()
+	switch err := unix.SetsockoptInt(q.FD(), unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, budget); err {
+	case nil:
+	case unix.ENOPROTOOPT:
+		budget = 32
+	default:
+		t.Fatal(err)
+	}
+	return uint64((frames + budget - 1) / budget)
+}
+
 func TestFewFramesLingerManyGo(t *testing.T) {
 	w := newWire(t, 1)
 	q := w.open(t, 0, Options{KickAt: 64, Linger: time.Hour})
@@ -42,8 +55,8 @@ func TestFewFramesLingerManyGo(t *testing.T) {
 			t.Fatalf("frame %d on the wire: %x", i, got)
 		}
 	}
-	if s, _ := q.Stats(); s.Kicks != 1 {
-		t.Errorf("%d system calls for 64 frames, want 1", s.Kicks)
+	if s, _ := q.Stats(); s.Kicks != calls(t, q, 64, 64) {
+		t.Errorf("%d system calls for 64 frames, want %d", s.Kicks, calls(t, q, 64, 64))
 	}
 	mustAudit(t, q)
 }
@@ -100,12 +113,8 @@ func TestAKickDrainsTheRing(t *testing.T) {
 		if a := q.Accounting(); a.Pending != 0 {
 			t.Errorf("budget %d: %+v", budget, a)
 		}
-		calls := uint64(500/budget + 1)
-		if err := unix.SetsockoptInt(q.FD(), unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, budget); err == unix.ENOPROTOOPT {
-			calls = 500/32 + 1
-		}
-		if s, _ := q.Stats(); s.Kicks != calls {
-			t.Errorf("budget %d: %d system calls, want %d", budget, s.Kicks, calls)
+		if s, _ := q.Stats(); s.Kicks != calls(t, q, 500, budget) {
+			t.Errorf("budget %d: %d system calls, want %d", budget, s.Kicks, calls(t, q, 500, budget))
 		}
 		for i := range uint32(500) {
 			if got := far.recv(5 * time.Second); !bytes.Equal(got, testFrame(60, i)) {

@@ -93,8 +93,8 @@ func TestTooLargeMTUsAreRefusedInOneLine(t *testing.T) {
 		mode  string
 		words []string
 	}{
-		{3579, "generic", []string{"eth0", "MTU 3579 is too large, 3578 is the most", "ip link set eth0 mtu 3578"}},
-		{9000, "auto", []string{"eth0", "MTU 9000 is too large, 3578 is the most"}},
+		{3539, "generic", []string{"eth0", "MTU 3539 is too large, 3538 is the most", "ip link set eth0 mtu 3538"}},
+		{9000, "auto", []string{"eth0", "MTU 9000 is too large, 3538 is the most"}},
 		{3507, "native", []string{"eth0", "MTU of 3507", "veth: 3506", unix.ERANGE.Error()}},
 	} {
 		t.Run(fmt.Sprint(row.mtu), func(t *testing.T) {
