@@ -11,7 +11,7 @@ for a in "$@"; do
 done
 
 # The rig's tools, and the peers; a quick run has no TCP and does without the proxies.
-packages=(ethtool nftables util-linux)
+packages=(ethtool nftables ipvsadm kmod util-linux)
 case " $* " in
 *" --quick "*) ;;
 *) packages+=(wrk iperf3 haproxy nginx-light libnginx-mod-stream) ;;

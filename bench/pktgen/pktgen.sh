@@ -1,76 +1,114 @@
 #!/bin/bash
-# Sends UDP with the kernel's pktgen at a director on a real NIC, from a machine that is joined to it. See README.md beside this file.
+# Sends UDP at a director with the kernel's pktgen, from a machine that is joined to it. See README.md beside this file.
 #
-#   pktgen.sh -i DEV -m DIRECTOR_MAC -d VIP [-p PORT] [-s FIRST_SOURCE] [-f FLOWS] [-z SIZE] [-r PPS] [-t THREADS] [-n COUNT] [-c CLONES]
+#   pktgen.sh -i DEV -m DIRECTOR_MAC -d VIP [-p PORT] [-s FIRST_SOURCE] [-f FLOWS] [-z SIZE] [-r PPS] [-t THREADS] [-T SECONDS] [-v VLAN] [-c CLONES]
 #
-# FLOWS (default 1000) differ in source port, and from 60,000 on in source address too. SIZE is of the frame with its FCS (default 64). PPS is
-# of all threads together (default 0: as fast as it goes). COUNT packets are sent by each thread (default 10000000; 0: until ^C). CLONES is how
-# often each packet is sent again before the next is made: 0 on veth, which cannot; it also keeps all flows, so it is the default.
+#   -p PORT          of the service (default 53)
+#   -s FIRST_SOURCE  address of the first client (default 198.18.0.1, of RFC 2544's own network); others follow it
+#   -f FLOWS         that the packets belong to, at random (default 1000): source ports from 1024 up, and 60,000 of them at most for each address
+#   -z SIZE          of the frames in bytes, FCS included (default 64); "imix": 64, 594 and 1518 as 7 to 4 to 1
+#   -r PPS           packets per second, of all threads together (default 0: as many as they can)
+#   -t THREADS       CPUs that send, from CPU 0 up, each by the transmit queue of its number (default 1)
+#   -T SECONDS       that it lasts (default 10; 0: until ^C)
+#   -v VLAN          ID to tag the frames with
+#   -c CLONES        how often each packet is sent again before the next is made (default 0): faster, but packets of a flow come in rows. A veth
+#                    cannot
+#
+# Prints what was sent: "sent 14880952 packets in 1.000 s, 14880952 pps, 0 errors".
 set -euo pipefail
+pktgen=/proc/net/pktgen
 
-port=53 source=198.18.0.1 flows=1000 size=64 rate=0 threads=1 count=10000000 clones=0 dev="" mac="" dst=""
-while getopts i:m:d:p:s:f:z:r:t:n:c: option; do
+fail() {
+	echo "pktgen.sh: $*" >&2
+	exit 1
+}
+
+usage() {
+	sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+
+dev="" mac="" dst="" port=53 source=198.18.0.1 flows=1000 size=64 rate=0 threads=1 seconds=10 vlan="" clones=0
+while getopts i:m:d:p:s:f:z:r:t:T:v:c: option; do
 	case $option in
-	i) dev=$OPTARG ;; m) mac=$OPTARG ;; d) dst=$OPTARG ;; p) port=$OPTARG ;; s) source=$OPTARG ;; f) flows=$OPTARG ;;
-	z) size=$OPTARG ;; r) rate=$OPTARG ;; t) threads=$OPTARG ;; n) count=$OPTARG ;; c) clones=$OPTARG ;;
-	*) sed -n 's/^# \{0,1\}//; 2,9p' "$0" >&2; exit 2 ;;
+	i) dev=$OPTARG ;; m) mac=$OPTARG ;; d) dst=$OPTARG ;; p) port=$OPTARG ;; s) source=$OPTARG ;; f) flows=$OPTARG ;; z) size=$OPTARG ;;
+	r) rate=$OPTARG ;; t) threads=$OPTARG ;; T) seconds=$OPTARG ;; v) vlan=$OPTARG ;; c) clones=$OPTARG ;;
+	*) usage ;;
 	esac
 done
-if [ -z "$dev" ] || [ -z "$mac" ] || [ -z "$dst" ]; then
-	echo "pktgen.sh: -i, -m and -d are needed" >&2
-	exit 2
-fi
-if [ ! -d /proc/net/pktgen ] && ! modprobe pktgen; then
-	echo "pktgen.sh: this kernel has no pktgen (CONFIG_NET_PKTGEN)" >&2
-	exit 1
-fi
+if [ -z "$dev" ] || [ -z "$mac" ] || [ -z "$dst" ]; then usage; fi
+[ "$size" = imix ] || { [ "$size" -ge 64 ] && [ "$size" -le 9018 ]; } || fail "-z $size: allowed are 64 to 9018, and imix"
+[ "$flows" -ge 1 ] || fail "-f $flows: at least 1"
+{ [ "$threads" -ge 1 ] && [ "$threads" -le "$(nproc --all)" ]; } || fail "-t $threads: allowed are 1 to $(nproc --all), the number of CPUs"
+[ "$rate" -eq 0 ] || [ "$rate" -ge "$threads" ] || fail "-r $rate: less than one a second for each thread"
+[ -d $pktgen ] || modprobe pktgen || fail "this kernel has no pktgen (CONFIG_NET_PKTGEN)"
 
-set_to() { # FILE WORDS...: one command of pktgen, whose answer is in the file (Documentation/networking/pktgen.rst)
-	local file=/proc/net/pktgen/$1
-	shift
-	if ! echo "$*" >"$file" || ! grep -q '^Result: OK' "$file" && grep -q '^Result:' "$file"; then
-		echo "pktgen.sh: $*: $(grep '^Result:' "$file")" >&2
-		exit 1
-	fi
+# tell FILE COMMAND: one command to pktgen, whose answer is in the file (Documentation/networking/pktgen.rst).
+tell() {
+	echo "$2" >"$pktgen/$1" || fail "$2: $(grep '^Result:' "$pktgen/$1")"
 }
 
-next_address() { # ADDRESS N: the Nth after it
-	local a b c d
+# address A N: the Nth address after A.
+address() {
+	local a b c d n
 	IFS=. read -r a b c d <<<"$1"
-	local n=$(((a << 24) + (b << 16) + (c << 8) + d + $2))
-	echo $((n >> 24 & 255)).$((n >> 16 & 255)).$((n >> 8 & 255)).$((n & 255))
+	n=$(((a << 24) + (b << 16) + (c << 8) + d + $2))
+	echo "$((n >> 24 & 255)).$((n >> 16 & 255)).$((n >> 8 & 255)).$((n & 255))"
 }
 
-ports=$((flows < 60000 ? flows : 60000))
-addresses=$(((flows + ports - 1) / ports))
-stop() { echo stop >/proc/net/pktgen/pgctrl; }
-trap stop INT TERM
-echo reset >/proc/net/pktgen/pgctrl
+addresses=$(((flows + 59999) / 60000))
+ports=$(((flows + addresses - 1) / addresses))
 
+echo reset >$pktgen/pgctrl
 for ((t = 0; t < threads; t++)); do
 	name=$dev@$t
-	set_to "kpktgend_$t" add_device "$name"
-	# One transmit queue for each thread.
-	set_to "$name" "queue_map_min $t"
-	set_to "$name" "queue_map_max $t"
-	set_to "$name" "count $count"
-	set_to "$name" "clone_skb $clones"
-	set_to "$name" "pkt_size $((size - 4))"
-	set_to "$name" "dst_mac $mac"
-	set_to "$name" "dst $dst"
-	set_to "$name" "udp_dst_min $port"
-	set_to "$name" "udp_dst_max $port"
-	set_to "$name" "flag UDPCSUM"
-	set_to "$name" "flag UDPSRC_RND"
-	set_to "$name" "udp_src_min 1024"
-	set_to "$name" "udp_src_max $((1024 + ports))"
-	set_to "$name" "src_min $source"
-	set_to "$name" "src_max $(next_address "$source" $((addresses - 1)))"
-	[ "$addresses" -eq 1 ] || set_to "$name" "flag IPSRC_RND"
-	[ "$rate" -eq 0 ] || set_to "$name" "ratep $((rate / threads))"
+	tell "kpktgend_$t" "add_device $name"
+	tell "$name" "queue_map_min $t"
+	tell "$name" "queue_map_max $t"
+	tell "$name" "count 0"
+	tell "$name" "clone_skb $clones"
+	if [ "$size" = imix ]; then
+		tell "$name" "imix_weights 60,7 590,4 1514,1"
+	else
+		tell "$name" "pkt_size $((size - 4))"
+	fi
+	tell "$name" "dst_mac $mac"
+	tell "$name" "dst $dst"
+	tell "$name" "udp_dst_min $port"
+	tell "$name" "udp_dst_max $port"
+	tell "$name" "flag UDPCSUM"
+	# At random means up to, not including, the maximum (net/core/pktgen.c, mod_cur_headers).
+	tell "$name" "flag UDPSRC_RND"
+	tell "$name" "udp_src_min 1024"
+	tell "$name" "udp_src_max $((1024 + ports))"
+	tell "$name" "src_min $source"
+	if [ "$addresses" -eq 1 ]; then
+		tell "$name" "src_max $source"
+	else
+		tell "$name" "flag IPSRC_RND"
+		tell "$name" "src_max $(address "$source" "$addresses")"
+	fi
+	[ -z "$vlan" ] || tell "$name" "vlan_id $vlan"
+	[ "$rate" -eq 0 ] || tell "$name" "ratep $((rate / threads))"
 done
 
-echo start >/proc/net/pktgen/pgctrl # returns when all has been sent
+# The write of "start" returns when all threads have stopped: somebody else has to be there for the time and for signals.
+stop() { echo stop >$pktgen/pgctrl; }
+trap : INT TERM # end the next wait
+echo start >$pktgen/pgctrl &
+sending=$!
+[ "$seconds" != 0 ] || seconds=infinity
+sleep "$seconds" &
+timer=$!
+wait -n || true
+stop
+kill $timer 2>/dev/null || true
+wait $sending || fail "pktgen: $(grep -h '^Result:' "$pktgen/$dev@"*)"
+
+# Of each thread: "Result: OK: 1000(c999+d1) usec, 1488095 (60byte,0frags)" and "  1488095pps 714Mb/sec (714285600bps) errors: 0".
 for ((t = 0; t < threads; t++)); do
-	echo "thread $t: $(sed -n '/^Result:/{N; s/\n */ /; p}' "/proc/net/pktgen/$dev@$t")"
-done
+	grep -A 1 '^Result: OK' "$pktgen/$dev@$t" || fail "thread $t: $(grep '^Result:' "$pktgen/$dev@$t")"
+done | awk '
+	/^Result/ { if ($3 + 0 > usec) usec = $3 + 0; packets += $5 }
+	/pps/     { pps += $1; errors += $NF }
+	END       { printf "sent %d packets in %.3f s, %d pps, %d errors\n", packets, usec / 1e6, pps, errors }'

@@ -18,6 +18,8 @@ type Candidate struct {
 	// UDPOnly: TCP of which it sees one direction only, as the generator's, it does not forward.
 	UDPOnly bool
 	start   func(*setting) (*running, error)
+	// absent returns why this machine has no means to run it; nil: every machine has.
+	absent func() error
 }
 
 // setting is what a candidate is started in.

@@ -14,7 +14,7 @@ type Comparison struct {
 	Candidates []Candidate
 }
 
-// All returns every candidate that knows the mode and the traffic, limits first, weir last.
+// All returns every candidate that knows the mode and the traffic and is not Absent, limits first, weir last.
 func All(p Programs, mode lb.Mode, traffic Traffic) []Candidate {
 	all := []Candidate{
 		Redirect,
@@ -26,13 +26,15 @@ func All(p Programs, mode lb.Mode, traffic Traffic) []Candidate {
 		DNAT("nftables DNAT, numgen", "numgen inc"),
 		DNAT("nftables DNAT, jhash", "jhash ip saddr . udp sport"),
 		Masquerade,
+		IPVS,
 		Weir(p.Weir, "weir"),
 	}
 	for _, path := range p.Against {
 		all = append(all, Weir(path, "weir, "+path))
 	}
 	return slices.DeleteFunc(all, func(c Candidate) bool {
-		return !slices.Contains(c.Modes, mode) || c.UDPOnly && traffic != UDP
+		return !slices.Contains(c.Modes, mode) || c.UDPOnly && traffic != UDP ||
+			c.absent != nil && c.absent() != nil
 	})
 }
 

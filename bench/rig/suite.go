@@ -11,6 +11,8 @@ import (
 type Suite struct {
 	Plan []Comparison
 	Runs int
+	// Trial measures a candidate once; nil: the package's own.
+	Trial func(context.Context, Candidate, Load) (Sample, error)
 }
 
 // Series are the samples of one candidate under one load.
@@ -54,6 +56,10 @@ type Report struct {
 
 // Run makes all trials and tells progress about each. When ctx ends, it returns what there is, with the error.
 func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error) {
+	trial := s.Trial
+	if trial == nil {
+		trial = Trial
+	}
 	r := &Report{Begin: time.Now(), Runs: s.Runs}
 	r.Machine, r.Kernel = machine()
 	defer func() { r.Took = time.Since(r.Begin).Seconds() }()
@@ -76,7 +82,7 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 				left = (time.Since(r.Begin) / time.Duration(done) * time.Duration(s.Runs*len(all)-done)).Round(time.Second).String()
 			}
 			progress(fmt.Sprintf("run %d of %d: %s, %s (%s left)", run+1, s.Runs, p.Series.Load, p.Name, left))
-			sample, err := Trial(ctx, p.Candidate, p.Series.Load)
+			sample, err := trial(ctx, p.Candidate, p.Series.Load)
 			if err != nil {
 				return r, err
 			}

@@ -64,7 +64,12 @@ func (s Sample) CPUNanos() float64 { return float64(s.CPU) / max(1, float64(s.Fo
 func (s Sample) OwnNanos() float64 { return float64(s.Own) / max(1, float64(s.Forwarded)) }
 
 // Trial measures one candidate once.
-func Trial(ctx context.Context, c Candidate, load Load) (s Sample, err error) {
+func Trial(ctx context.Context, c Candidate, load Load) (Sample, error) {
+	return trial(c, load, func(s *setting, run *running) (Sample, error) { return s.measure(ctx, run) })
+}
+
+// trial has measure look at a candidate that runs.
+func trial(c Candidate, load Load, measure func(*setting, *running) (Sample, error)) (s Sample, err error) {
 	cpu, err := directorCPU(load.Layout)
 	if err != nil {
 		return s, err
@@ -79,7 +84,7 @@ func Trial(ctx context.Context, c Candidate, load Load) (s Sample, err error) {
 		if err != nil {
 			return err
 		}
-		s, err = set.measure(ctx, run)
+		s, err = measure(set, run)
 		if run.stop != nil {
 			err = errors.Join(err, run.stop())
 		}

@@ -47,6 +47,9 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	p := newProgress(stderr)
+	for _, line := range rig.Absent() {
+		fmt.Fprintln(stderr, line)
+	}
 	suite := rig.Suite{Plan: o.plan, Runs: o.runs}
 	report, err := suite.Run(ctx, p.say)
 	if o.full && err == nil {
