@@ -52,6 +52,7 @@ type Options struct {
 	// TunnelSources are blocks, one of each family at most, that TUN's outer headers take their source from, by the flow; none: the
 	// address that the kernel would send from.
 	TunnelSources []lb.Prefix
+	ClampMSS      bool // lower the MSS of TCP's first packets to what fits the ways on both sides
 }
 
 // Store is safe for concurrent use.
@@ -125,6 +126,7 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 	edit.SetMarks(o.Marks)
 	edit.SetSysctls(o.Sysctls)
 	edit.SetTunnelSources(o.TunnelSources)
+	edit.SetClampMSS(o.ClampMSS)
 	shared.Publish(edit.Table())
 	return &Store{
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,

@@ -16,6 +16,7 @@ type Table struct {
 	nat      shards[int]   // NAT servers by protocol, address and port: how many services have them
 	tunnels  shards[int]   // TUN servers' addresses: how many servers have them
 	sysctls  lb.Sysctls
+	clampMSS bool    // lower the MSS of TCP's first packets to what fits
 	ifaces   []Iface // the director's interfaces, by the index that paths and connections hold
 
 	own map[lb.Addr]bool // the host's own addresses
@@ -215,6 +216,9 @@ func (e *Edit) SetTunnelSources(blocks []lb.Prefix) {
 		e.table.tunnelSources[family(b.Addr)] = b
 	}
 }
+
+// SetClampMSS has the MSS of TCP's first packets lowered to what fits the ways on both sides, or not.
+func (e *Edit) SetClampMSS(on bool) { e.table.clampMSS = on }
 
 // SetIfaces sets the director's interfaces. Their order never changes in the life of a director.
 func (e *Edit) SetIfaces(ifaces []Iface) { e.table.ifaces = append([]Iface(nil), ifaces...) }

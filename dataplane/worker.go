@@ -329,6 +329,9 @@ func (w *Worker) toServer(t *Table, in *IfaceQueue, p *packet.Packet, ref conntr
 		}
 		w.follow(in, p, ref, c.ClientTag) // for errors about the tunnel
 	}
+	if t.clampMSS && p.BeginsTCP() {
+		clampMSS(p, hop, t.ifaces[in.Iface].MTU)
+	}
 	return w.rewrite(p, s, c.Mode, hop)
 }
 
@@ -361,6 +364,11 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 		w.hop.ID = w.nextID()
 		if !p.Is6() && !c.Client.Is4() && !p.IP().DontFragment() {
 			w.hop.MTU = leastMTU6 // nobody here keeps what the ways to clients carry (RFC 7915 section 4)
+		}
+	}
+	if t.clampMSS && p.BeginsTCP() {
+		if s := t.Server(c.ServerID); s != nil && s.Path != nil {
+			clampMSS(p, &w.hop, s.Path.MTU)
 		}
 	}
 	size := uint64(p.End - p.L3)

@@ -25,6 +25,7 @@ type config struct {
 	rulesFile   string
 	locals      []netip.Addr
 	tunnels     []lb.Prefix // --tunnel-source
+	clampMSS    bool
 	localPorts  portRange
 	assign      bool
 	connections int

@@ -63,6 +63,7 @@ var bad = []badLine{
 	{with("--local-ports", "2000-1999"), `--local-ports "2000-1999": want LOW-HIGH with 1 <= LOW <= HIGH <= 65535`},
 	{with("--local-ports", "1-65536"), `--local-ports "1-65536": want LOW-HIGH with 1 <= LOW <= HIGH <= 65535`},
 	{with("--assign-addresses=perhaps"), `--assign-addresses "perhaps": allowed: true, false (see weir --help)`},
+	{with("--mss-clamp=1450"), `--mss-clamp "1450": allowed: true, false (see weir --help)`},
 
 	{with("-m", "1 tcp"), `--mark "1 tcp": want MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]`},
 	{with("-m", "0 tcp 192.0.2.1"), `--mark "0 tcp 192.0.2.1": mark "0": want a number from 1 to 4294967295`},
@@ -196,7 +197,7 @@ func TestAGoodCommandLine(t *testing.T) {
 	}
 	c, err := parse([]string{
 		"-i", "nosuchiface0", "--interface=nosuchiface1", "-f", file, "-r", "-a -t 192.0.2.10:80 -r 10.0.0.2:8080 -F -w 3", "-l", "10.0.0.200", "-l10.0.0.201",
-		"--local-ports", "2000-2999", "--assign-addresses", "-m", "7 udp 192.0.2.0/24:53", "-o", "sloppy_tcp=1", "-o", "drop_packet=2",
+		"--local-ports", "2000-2999", "--assign-addresses", "--mss-clamp", "-m", "7 udp 192.0.2.0/24:53", "-o", "sloppy_tcp=1", "-o", "drop_packet=2",
 		"--connections", "4096", "--zero-copy", "on", "--xdp-mode", "generic", "--busy-poll", "20us", "--host-rate", "7",
 		"--log-level", "warn", "--log-format", "json", "--admin-socket", "/run/other.sock",
 	}, os.Stdout)
@@ -208,7 +209,7 @@ func TestAGoodCommandLine(t *testing.T) {
 	want := config{
 		interfaces: []string{"nosuchiface0", "nosuchiface1"}, rulesFile: file, rules: c.rules,
 		locals:     []netip.Addr{netip.MustParseAddr("10.0.0.200"), netip.MustParseAddr("10.0.0.201")},
-		localPorts: portRange{2000, 2999}, assign: true,
+		localPorts: portRange{2000, 2999}, assign: true, clampMSS: true,
 		marks:   []lb.MarkRule{{Mark: 7, Proto: lb.UDP, Dst: lb.Prefix{Addr: lb.MustParseAddr("192.0.2.0"), Bits: 24}, Low: 53, High: 53}},
 		sysctls: sysctls, connections: 4096, zeroCopy: "on", xdpMode: "generic", busyPoll: 20 * time.Microsecond, hostRate: 7,
 		logLevel: slog.LevelWarn, logFormat: "json", initial: c.initial, socket: "/run/other.sock",

@@ -123,7 +123,7 @@ func (d *director) openControl(ctx context.Context) error {
 		return fmt.Errorf("--local-address: %w", err)
 	}
 	d.store = control.NewStore(d.shared, d.conns, d.steer, d.reach, control.Options{
-		Locals: locals, Marks: d.config.marks, Sysctls: d.config.sysctls, TunnelSources: d.config.tunnels,
+		Locals: locals, Marks: d.config.marks, Sysctls: d.config.sysctls, TunnelSources: d.config.tunnels, ClampMSS: d.config.clampMSS,
 	})
 	for _, r := range d.config.marks {
 		if err := d.steer.AddPrefix(r.Proto, r.Dst, r.Low, r.High); err != nil {

@@ -59,6 +59,7 @@ func define(c *config, w *words) *pflag.FlagSet {
 	fs.StringArrayVarP(&w.locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
 	fs.StringVar(&w.ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
 	fs.StringArrayVar(&w.tunnels, "tunnel-source", nil, "`PREFIX` to take the outer source of tunnelled packets from, by the flow, so that a server spreads them over its queues; one of each IP version")
+	fs.BoolVar(&c.clampMSS, "mss-clamp", false, "lower the MSS that TCP's first packets name to what fits the ways on both sides, so that nobody depends on ICMP")
 	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
 	fs.StringArrayVarP(&w.marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
 	fs.StringArrayVarP(&w.options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))

@@ -21,12 +21,14 @@ var vip6s = map[lb.Mode]netip.Addr{
 	lb.NAT: netip.MustParseAddr("2001:db8::102"), lb.FULLNAT: netip.MustParseAddr("2001:db8::103"), lb.TUN: netip.MustParseAddr("2001:db8::104"),
 }
 
-// remoteServer puts a server of both families behind a narrow link, and has weir serve every port of TCP and UDP by it.
-func remoteServer(t *testing.T, mode lb.Mode) *director {
+// remoteServer puts a server of both families behind a narrow link, and has weir serve every port of TCP and UDP by it. The director's routes
+// say that packets of mtu bytes go there.
+func remoteServer(t *testing.T, mode lb.Mode, mtu int, flags ...string) (d *director, near, server *testnet.Namespace) {
 	t.Helper()
-	d := newLab(t, arms["two arms"])
+	d = newLab(t, arms["two arms"])
 	const network, rip, network6, rip6 = "10.9.0.0/24", "10.9.0.2", "fd00:9::/64", "fd00:9::2"
-	near, server, dev := behind(d, d.BackPort.NS, "back", "10.0.0.240/24", testnet.DIP, "remote", network, rip+"/24", rip6+"/64")
+	var dev *testnet.Device
+	near, server, dev = behind(d, d.BackPort.NS, "back", "10.0.0.240/24", testnet.DIP, "remote", network, rip+"/24", rip6+"/64")
 	d.Veth(testnet.End{NS: near, Name: "eth2", Addrs: []string{"192.0.2.240/32", "2001:db8::240/128"}},
 		testnet.End{NS: d.FrontPort.NS, Name: "remote-direct", Bridge: "front"}) // answers from a VIP go past the director
 	near.AddAddr("eth0", "fd00:10::240/64")
@@ -37,13 +39,16 @@ func remoteServer(t *testing.T, mode lb.Mode) *director {
 	route(d, near, "default", testnet.DIP6)
 	route(d, d.far, "default", "fd00:99::1")
 	route(d, server, "default", "fd00:9::1")
-	d.Director.Route(network, "10.0.0.240")
-	d.Director.Route(network6, "fd00:10::240")
+	for network, gateway := range map[string]string{network: "10.0.0.240", network6: "fd00:10::240"} {
+		if out, err := d.Director.Run("ip", "route", "add", network, "via", gateway, "mtu", fmt.Sprint(mtu)); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 	for _, ns := range []*testnet.Namespace{near, d.far, server} { // else a host refuses a datagram a second (icmp(7))
 		ns.Sysctl("net.ipv4.icmp_ratelimit", "0")
 		ns.Sysctl("net.ipv6.icmp.ratelimit", "0")
 	}
-	flags := []string{"--local-address", lab.LIP.String(), "--local-address", lab.LIP6.String()}
+	flags = append(flags, "--local-address", lab.LIP.String(), "--local-address", lab.LIP6.String())
 	for _, ends := range [][2]netip.Addr{{vips[mode], netip.MustParseAddr(rip)}, {vip6s[mode], netip.MustParseAddr(rip6)}} {
 		vip, to := netip.AddrPortFrom(ends[0], 0), netip.AddrPortFrom(ends[1], 0)
 		for _, proto := range []string{"-t", "-u"} {
@@ -68,7 +73,7 @@ func remoteServer(t *testing.T, mode lb.Mode) *director {
 		unwrapWhole(t, d, &testnet.Host{Namespace: server, IP: netip.MustParseAddr(rip), IP6: netip.MustParseAddr(rip6)})
 	}
 	d.start(nil, flags...)
-	return d
+	return d, near, server
 }
 
 // traceroute and tracepath, to any port of a service, see every hop, the narrow link among them, and the end.
@@ -76,7 +81,7 @@ func TestPathToolsSeeEveryHop(t *testing.T) {
 	hop := regexp.MustCompile(`(?m)^ *(\d+):? +([0-9a-f.:]+) `)
 	for _, mode := range []lb.Mode{lb.NAT, lb.FULLNAT, lb.TUN} {
 		t.Run(mode.String(), func(t *testing.T) {
-			d := remoteServer(t, mode)
+			d, _, _ := remoteServer(t, mode, 1500)
 			for _, f := range []struct {
 				flag, vip string
 				routers   []string
