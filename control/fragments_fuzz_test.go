@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"testing"
 
@@ -10,18 +11,26 @@ import (
 
 // FuzzFragments sends pieces of four datagrams by two workers, as its bytes say: each five of them are a piece's place and length in
 // units of eight bytes, whether more follow, the datagram, and the worker. What passes by one of them never
-// overlaps, no frame is lost, and none passes before the first piece has come.
+// overlaps, no frame is lost, and none passes before the first piece has come. Across, they become IPv6 on a narrow way, and are cut again.
 func FuzzFragments(f *testing.F) {
-	f.Add([]byte{0, 10, 1, 0, 0, 10, 10, 1, 0, 1, 20, 3, 0, 0, 0})
-	f.Add([]byte{20, 3, 0, 0, 0, 10, 10, 1, 0, 1, 0, 10, 1, 0, 0})
-	f.Add([]byte{0, 10, 1, 0, 0, 9, 10, 1, 0, 1, 0, 10, 1, 0, 0})
+	for _, across := range []bool{false, true} {
+		f.Add(across, []byte{0, 10, 1, 0, 0, 10, 10, 1, 0, 1, 20, 3, 0, 0, 0})
+		f.Add(across, []byte{20, 3, 0, 0, 0, 10, 10, 1, 0, 1, 0, 10, 1, 0, 0})
+		f.Add(across, []byte{0, 10, 1, 0, 0, 9, 10, 1, 0, 1, 0, 10, 1, 0, 0})
+		f.Add(across, []byte{0, 63, 1, 0, 0, 63, 63, 1, 0, 1, 126, 1, 0, 0, 0})
+	}
 	whole := testpkt.UDP(cip, vip).Payload(testpkt.Pattern(4096)).Bytes()
 	binary.BigEndian.PutUint16(whole[38:], 0x7000) // a length that no mix of pieces contradicts
-	f.Fuzz(func(t *testing.T, ops []byte) {
+	f.Fuzz(func(t *testing.T, across bool, ops []byte) {
 		if len(ops) > 5*300 {
 			return
 		}
 		d := newFamilyDirector(t, 2, families[0], "-g")
+		if across {
+			d = newDirector6(t, 2)
+			d.paths.mtu = 400
+			d.apply(serving(vip, "-F", "[2001:db8:20::2]:80")...)
+		}
 		firsts := map[uint16]bool{}
 		for ; len(ops) >= 5; ops = ops[5:] {
 			start, length, more, id, worker := int(ops[0])*8, 8+int(ops[1]%64)*8, ops[2]%2 == 1, uint16(ops[3]%4), int(ops[4]%2)
@@ -37,10 +46,13 @@ func FuzzFragments(f *testing.F) {
 				continue // a whole packet, whose UDP length is wrong
 			}
 			firsts[id] = firsts[id] || start == 0
-			seen := [4][]bool{}
+			seen := map[uint16][]bool{} // by the identification that it has then
 			for _, v := range d.sendFrame(worker, 0, resummed(frame)).toServers {
-				if !firsts[v.ID] {
+				if !across && !firsts[v.ID] || !slices.Contains(slices.Collect(maps.Values(firsts)), true) {
 					t.Fatalf("a piece of %d passed before the first one", v.ID)
+				}
+				if n := len(v.Frame) - 14; across && n > 400 {
+					t.Fatalf("a piece of %d bytes", n)
 				}
 				if seen[v.ID] == nil {
 					seen[v.ID] = make([]bool, 512)

@@ -83,7 +83,10 @@ func FuzzWorker(f *testing.F) {
 		if len(frame) == 0 || len(frame) > 1700 {
 			return
 		}
-		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, both)
+		o := both
+		o.ClampMSS = true
+		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, o)
+		d.paths.mtu = []int{1500, 1280, 576}[len(frame)%3]
 		d.paths.vlans = taggings[len(frame)%len(taggings)].vlans()
 		if err := d.store.Apply(list); err != nil {
 			t.Fatal(err)
