@@ -88,7 +88,7 @@ func (s *sampler) fill(out *api.Status) {
 		now := w.worker.Counters()
 		sum.Add(now)
 		change.Add(w.change)
-		v := api.Worker{Number: i, Received: now.Received, PerSecond: perSecond(w.change.Received)}
+		v := api.Worker{Number: i, Received: now.Received, Batches: now.Batches, PerSecond: perSecond(w.change.Received)}
 		if now.Batches > 0 {
 			v.Batch = float64(now.Received) / float64(now.Batches)
 		}

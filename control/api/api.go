@@ -249,6 +249,7 @@ type Worker struct {
 	CPU       float64 `json:"cpu"` // share of one CPU over the last two seconds, 0 to 1
 	Received  uint64  `json:"received"`
 	PerSecond uint64  `json:"per_second"`
+	Batches   uint64  `json:"batches"`
 	Batch     float64 `json:"batch"`               // packets a batch, on average since the start
 	PinnedTo  *int    `json:"pinned_to,omitempty"` // the only CPU it runs on (--cpus)
 }

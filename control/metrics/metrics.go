@@ -101,9 +101,11 @@ var (
 	tableRefused = counter("connection_table_refused_total", "Entries that were not made, by why.", "reason")
 
 	workerReceived = counter("worker_received_packets_total", "Packets a worker has taken from its queues.", "worker")
+	workerBatches  = counter("worker_batches_total", "Times that a queue had packets for its worker; packets by batches is how many it had.", "worker")
 	workerBusy     = gauge("worker_cpu_ratio", "Share of one CPU that a worker used over the last two seconds.", "worker")
 
 	ifaceLost = counter("interface_lost_packets_total", "Packets lost between the interface and weir, by why.", "interface", "reason")
+	ifaceFill = counter("interface_fill_ring_empty_total", "Times that the driver found no frame to receive into.", "interface")
 	ifaceZero = gauge("interface_zero_copy", "1 if the interface's frames are not copied.", "interface")
 	ifaceXDP  = gauge("interface_native_xdp", "1 if the driver runs the XDP program itself.", "interface")
 
@@ -180,12 +182,14 @@ func collectStatus(put putter, s api.Status) {
 	}
 	for _, w := range s.Workers {
 		put(workerReceived, float64(w.Received), strconv.Itoa(w.Number))
+		put(workerBatches, float64(w.Batches), strconv.Itoa(w.Number))
 		put(workerBusy, w.CPU, strconv.Itoa(w.Number))
 	}
 	for _, f := range s.Interfaces {
 		for why, n := range map[string]uint64{"rx-dropped": f.RxDropped, "rx-ring-full": f.RxRingFull, "tx-invalid": f.TxInvalid, "tx-no-room": f.NoRoom, "link-down": f.LinkDown} {
 			put(ifaceLost, float64(n), f.Name, why)
 		}
+		put(ifaceFill, float64(f.FillRingEmpty), f.Name)
 		put(ifaceZero, truth(f.ZeroCopy), f.Name)
 		put(ifaceXDP, truth(f.XDP == "native"), f.Name)
 	}
