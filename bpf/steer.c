@@ -247,11 +247,26 @@ static __always_inline __u32 header_length(__u8 proto)
 	return proto == IPPROTO_TCP ? 20 : proto == IPPROTO_SCTP ? 16 : 8;
 }
 
+/*
+ * AH and ESP go where the ISAKMP exchange between the same addresses goes, from UDP port 500 to 500: net/netfilter/ipvs/ip_vs_proto_ah_esp.c.
+ * False: it is neither.
+ */
+static __always_inline int follows_isakmp(struct flow *f)
+{
+	if (f->proto != IPPROTO_AH && f->proto != IPPROTO_ESP)
+		return 0;
+	f->proto = IPPROTO_UDP;
+	f->sport = f->dport = bpf_htons(500);
+	return 1;
+}
+
 /* length is what the IP header leaves for layer 4, and is known to lie inside the frame. */
 static __always_inline enum verdict read_l4(struct flow *f, const void *l4, const void *end, __u32 length)
 {
 	const __be16 *ports = l4;
 
+	if (follows_isakmp(f))
+		return READ;
 	if (!has_ports(f->proto))
 		return PASS_OTHER;
 	/* All of it must be there, not just the ports. */
@@ -266,6 +281,8 @@ static __always_inline enum verdict read_l4(struct flow *f, const void *l4, cons
 
 static __always_inline enum verdict read_fragment(struct flow *f)
 {
+	if (follows_isakmp(f)) /* each fragment, as well as the first */
+		return READ;
 	if (!has_ports(f->proto))
 		return PASS_FRAGMENT;
 	f->what = FRAGMENT;
@@ -279,6 +296,9 @@ static __always_inline enum verdict read_quoted_l4(struct flow *f, const void *l
 
 	if ((const void *)(ports + 4) > end) /* RFC 792: 8 bytes at least */
 		return PASS_ICMP_ERROR;
+	f->what = QUOTED;
+	if (follows_isakmp(f))
+		return READ;
 	switch (f->proto) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
@@ -293,7 +313,6 @@ static __always_inline enum verdict read_quoted_l4(struct flow *f, const void *l
 	default:
 		return PASS_ICMP_ERROR;
 	}
-	f->what = QUOTED;
 	return READ;
 }
 
@@ -424,7 +443,7 @@ static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6h
 	}
 	if (at > length)
 		return PASS_MALFORMED;
-	if (is_extension(f->proto) || f->proto == IPPROTO_AH || f->proto == IPPROTO_MH)
+	if (is_extension(f->proto) || f->proto == IPPROTO_MH)
 		return PASS_EXTENSION;
 	if (f->proto == IPPROTO_ICMPV6)
 		return read_icmp6(f, (const void *)(ip + 1) + at, end, length - at);

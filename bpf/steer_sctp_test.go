@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"net/netip"
 	"testing"
 
 	"weir/internal/testpkt"
@@ -41,6 +42,42 @@ func TestVerdictsOfSCTP(t *testing.T) {
 			steerVerdictPASS_ICMP_ERROR},
 		{"ICMPv6 error about an answer", testpkt.ICMPError(client6, vip6, 2, 0, 1400, testpkt.SCTP(at(vip6, 7), at(client6, 1), 0)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
 		{"ICMP error about SCTP to a TUN server", testpkt.ICMPError(router, own, 3, 3, 0, testpkt.SCTP(at(own, 1), at(tunRIP, 22), 0)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+	}
+	wantVerdicts(t, s, a, rows)
+}
+
+func TestVerdictsOfIPsec(t *testing.T) {
+	s, a := configured(t)
+	must(t, s.AddService(lb.UDP, lb.AddrFrom(vip), 500))
+	must(t, s.AddService(lb.UDP, lb.AddrFrom(vip6), 500))
+	must(t, s.AddServer(lb.UDP, lb.AddrFrom(rip), 500))
+	must(t, s.AddTunnel(lb.AddrFrom(tunRIP)))
+	sealed := func(src, dst netip.Addr, proto uint8) testpkt.Packet {
+		return testpkt.Raw(src, dst, proto).Payload(testpkt.Pattern(16))
+	}
+	otherVIP := vip.Next().Next()
+	must(t, s.AddService(lb.UDP, lb.AddrFrom(otherVIP), 501))
+	rows := []verdictRow{
+		{"ESP to an ISAKMP service", sealed(client, vip, 50).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"AH to an ISAKMP service", sealed(client, vip, 51).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"ESP over IPv6", sealed(client6, vip6, 50).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"AH over IPv6", sealed(client6, vip6, 51).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"ESP behind IPv6 options", sealed(client6, vip6, 50).Extension(60).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"ESP to a service for every port", sealed(client, anyVIP, 50).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"ESP to a service on another port", sealed(client, otherVIP, 50).Bytes(), steerVerdictPASS_OTHER},
+		{"ESP to the host", sealed(client, own, 50).Bytes(), steerVerdictPASS_OTHER},
+		{"ESP from the VIP", sealed(vip, client, 50).Bytes(), steerVerdictPASS_OTHER},
+		{"a protocol beside them", sealed(client, vip, 52).Bytes(), steerVerdictPASS_OTHER},
+		{"ESP from a NAT server", sealed(rip, client, 50).Bytes(), steerVerdictREDIRECT_NAT},
+		{"ESP from a NAT server to the host itself", sealed(rip, own, 50).Bytes(), steerVerdictPASS_OWN},
+		{"first fragment of ESP", sealed(client, vip, 50).Fragment(0, true).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"later fragment of ESP", sealed(client, vip, 50).Fragment(1480, false).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"later fragment of ESP over IPv6", sealed(client6, vip6, 50).Fragment(1448, false).Bytes(), steerVerdictREDIRECT_SERVICE},
+		{"fragment of ESP to another address", sealed(client, own, 50).Fragment(1480, false).Bytes(), steerVerdictPASS_OTHER},
+		{"ICMP error about ESP from the VIP", testpkt.ICMPError(router, vip, 3, 4, 1400, sealed(vip, client, 50)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about ESP to a NAT server", testpkt.ICMPError(rip, client, 3, 2, 0, sealed(client, rip, 50)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
+		{"ICMP error about ESP from another VIP", testpkt.ICMPError(router, otherVIP, 3, 4, 1400, sealed(otherVIP, client, 50)).Bytes(), steerVerdictPASS_ICMP_ERROR},
+		{"ICMPv6 error about AH from the VIP", testpkt.ICMPError(client6, vip6, 2, 0, 1400, sealed(vip6, client6, 51)).Bytes(), steerVerdictREDIRECT_ICMP_ERROR},
 	}
 	wantVerdicts(t, s, a, rows)
 }

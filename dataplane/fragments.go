@@ -10,6 +10,10 @@ import (
 // fragment brings a fragment where its datagram's first one goes, since only that one says which flow it is of. One that comes before
 // it waits until it comes.
 func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) (int, reason.Reason) {
+	if packet.IsIPsec(p.Flow.Proto) { // each says as much as the first
+		p.Kind = packet.Later
+		return w.ipsec(t, in, p)
+	}
 	if t.services.count == 0 || p.Flow.Proto != lb.TCP && p.Flow.Proto != lb.UDP && p.Flow.Proto != lb.SCTP {
 		return 0, reason.Fragment
 	}

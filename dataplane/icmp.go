@@ -25,8 +25,11 @@ func (w *Worker) icmpError(t *Table, in *IfaceQueue, p *packet.Packet) (int, rea
 	if out, why := w.tunnelError(t, p, q); why != reason.ICMPError {
 		return out, why
 	}
-	flow, c := q.Flow.Reverse(), &w.conn
+	flow, c := packet.ConnFlow(q.Flow.Reverse()), &w.conn
 	ref, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
+	if packet.IsIPsec(q.Flow.Proto) && c.Mode == lb.FULLNAT {
+		return 0, reason.ICMPError // see ipsec
+	}
 	if dir != conntrack.None && c.Mode == lb.FULLNAT && w.shared.conns.Load(ref, c) && c.Client.Is4() != c.Server.Is4() {
 		return w.errorAcross(t, p, q, c, dir)
 	}
@@ -62,7 +65,8 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 	if !q.Inner(inner, at, inner6) {
 		return 0, reason.BadQuote
 	}
-	ref, dir := w.shared.conns.Lookup(&inner.Flow, w.shared.conns.Hash(&inner.Flow), c)
+	flow := packet.ConnFlow(inner.Flow)
+	ref, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
 	if dir != conntrack.Forward || c.Mode != lb.TUN || !w.shared.conns.Load(ref, c) {
 		return 0, reason.BadQuote
 	}

@@ -59,7 +59,7 @@ type refusal struct {
 
 // answer turns a packet that was stopped for why into the ICMP error its sender is owed, if it is owed one.
 func (w *Worker) answer(t *Table, in *IfaceQueue, p *packet.Packet, why reason.Reason) bool {
-	if p.Kind != packet.Whole { // RFC 1122 section 3.2.2: not about an ICMP error, nor about a later fragment
+	if p.Kind == packet.Error || p.Kind == packet.Later { // RFC 1122 section 3.2.2
 		return false
 	}
 	var message forward.ICMP

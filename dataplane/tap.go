@@ -93,14 +93,14 @@ func (t *tap) flowOf(l *look) lb.Flow {
 		return p.Flow
 	case reason.ICMPError:
 		if p.Quote(&t.quote) {
-			return t.quote.Flow.Reverse()
+			return packet.ConnFlow(t.quote.Flow.Reverse())
 		}
-	case reason.Fragment, reason.NotL4, reason.BadL4Header:
+	case reason.IPsec, reason.Fragment, reason.NotL4, reason.BadL4Header:
 	default:
 		return lb.Flow{}
 	}
 	p.Flow.SrcPort, p.Flow.DstPort = 0, 0 // left by another packet
-	return p.Flow
+	return packet.ConnFlow(p.Flow)
 }
 
 // begin notes a frame as it came, before anything is done to it.

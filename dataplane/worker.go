@@ -186,6 +186,8 @@ func (w *Worker) handle(t *Table, in *IfaceQueue, f *Frame, i int) reason.Reason
 		out, why = w.forward(t, in, p, w.hashes[i], w.places[i])
 	case reason.Fragment:
 		out, why = w.fragment(t, in, f, p)
+	case reason.IPsec:
+		out, why = w.ipsec(t, in, p)
 	case reason.ICMPError:
 		if out, why = w.icmpError(t, in, p); why == reason.None {
 			f.Off, f.End = p.Off, p.End

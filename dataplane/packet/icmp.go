@@ -26,11 +26,14 @@ const (
 	fragNeeded4                                      = 4 // code of unreachable4
 )
 
-// parseICMP looks whether a packet of a protocol without ports is an ICMP error.
+// parseICMP looks whether a packet of a protocol without ports is an ICMP error, or one of IPsec.
 func (p *Packet) parseICMP(b []byte) reason.Reason {
 	p.TCPFlags = 0
 	p.Flow.SrcPort, p.Flow.DstPort = 0, 0
 	switch {
+	case IsIPsec(p.Flow.Proto):
+		p.Kind = Sealed
+		return reason.IPsec
 	case p.Flow.Proto == ICMP && !p.Is6() && len(b) >= icmpHeaderLen:
 		if t := b[0]; t == unreachable4 || t == timeExceeded4 || t == parameter4 {
 			p.Kind, p.KeepSender = Error, false
@@ -176,6 +179,9 @@ func (p *Packet) translateQuoted(to *Endpoints) {
 		return
 	}
 	p.translateAddresses(to)
+	if IsIPsec(p.Flow.Proto) {
+		return
+	}
 	l4 := p.Buf[p.L4 : p.L4+p.quotedHeader()]
 	old := binary.BigEndian.Uint32(l4)
 	if to.SrcPort != 0 {

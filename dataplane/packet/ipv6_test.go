@@ -55,7 +55,7 @@ func TestParseIPv6(t *testing.T) {
 		"hop-by-hop options, not first":     {udp.Extension(options).Extension(hopByHop).Bytes(), reason.NotL4, 0},
 		"a route that is not at its end":    {udp.Extension(routing, 2, 1).Bytes(), reason.NotL4, 0},
 		"no next header":                    {testpkt.Raw(client6.Addr(), virtual6.Addr(), 59).Bytes(), reason.NotL4, 0},
-		"an authentication header":          {testpkt.Raw(client6.Addr(), virtual6.Addr(), 51).Payload(make([]byte, 40)).Bytes(), reason.NotL4, 0},
+		"an authentication header":          {testpkt.Raw(client6.Addr(), virtual6.Addr(), 51).Payload(make([]byte, 40)).Bytes(), reason.IPsec, 0},
 		"echo":                              {testpkt.Echo(client6.Addr(), virtual6.Addr()).Bytes(), reason.NotL4, 0},
 		"the first fragment":                {udp.Fragment(0, true).Bytes(), reason.Fragment, 0},
 		"the last fragment":                 {udp.Fragment(64, false).Bytes(), reason.Fragment, 0},

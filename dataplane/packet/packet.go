@@ -58,9 +58,10 @@ type Packet struct {
 type Kind uint8
 
 const (
-	Whole Kind = iota // or a datagram's first fragment: the layer 4 header is there
-	Later             // a later fragment: there is none
-	Error             // an ICMP error: it is of the flow that the packet inside says
+	Whole  Kind = iota // or a datagram's first fragment: the layer 4 header is there
+	Later              // a later fragment: there is none
+	Error              // an ICMP error: it is of the flow that the packet inside says
+	Sealed             // AH or ESP, whole: without ports that anybody could see
 )
 
 // Parse looks at the frame Buf[off:end]. Anything but None leaves only Buf, Off and what was reached before valid.

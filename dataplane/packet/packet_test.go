@@ -57,6 +57,9 @@ func TestParse(t *testing.T) {
 		"UDP length beyond the datagram":         {edited(udp, 14+20+4, 0, 14), reason.BadL4Header, lb.Flow{}},
 		"ARP":                                    {testpkt.ARP(client.Addr(), virtual.Addr()).Bytes(), reason.NotIP, lb.Flow{}},
 		"ICMP":                                   {testpkt.Echo(client.Addr(), virtual.Addr()).Bytes(), reason.NotL4, lb.Flow{}},
+		"ESP":                                    {testpkt.Raw(client.Addr(), virtual.Addr(), 50).Text("sealed").Bytes(), reason.IPsec, lb.Flow{}},
+		"AH":                                     {testpkt.Raw(client.Addr(), virtual.Addr(), 51).Bytes(), reason.IPsec, lb.Flow{}},
+		"between AH and ESP, and others":         {testpkt.Raw(client.Addr(), virtual.Addr(), 52).Bytes(), reason.NotL4, lb.Flow{}},
 		"the first fragment":                     {testpkt.UDP(client, virtual).Fragment(0, true).Bytes(), reason.Fragment, lb.Flow{}},
 		"the last fragment":                      {testpkt.UDP(client, virtual).Fragment(64, false).Bytes(), reason.Fragment, lb.Flow{}},
 	} {

@@ -9,6 +9,7 @@ var helps = [Count]string{
 	NotL4:             "Given to the kernel: IP protocols that weir does not balance, ping for example; nothing to do.",
 	Fragment:          "Given to the kernel: fragments of protocols that weir does not balance, large pings for example; nothing to do.",
 	ICMPError:         "Given to the kernel: ICMP errors about packets of no connection, late ones for example; nothing to do.",
+	IPsec:             "Given to the kernel: AH and ESP packets whose sender has no ISAKMP connection (UDP port 500) to a service, or one by FULLNAT; nothing to do unless clients miss a VPN.",
 	NoService:         "Given to the kernel: no rule is for this address, protocol and port; compare with weiradm -Ln if clients miss a service.",
 	NoConnection:      "Given to the kernel: packets of connections that weir does not know, after a restart or a timeout; clients get a reset and open anew.",
 	LocalServer:       "Given to the kernel: the chosen server is this host itself; nothing to do.",

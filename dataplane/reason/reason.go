@@ -18,6 +18,7 @@ const (
 	NotL4        // a protocol weir does not balance
 	Fragment     // a fragment of a protocol that weir does not balance
 	ICMPError    // an ICMP error about no connection
+	IPsec        // AH or ESP that follows no connection
 	NoService    // no connection and no service
 	NoConnection // no connection and not the start of one
 	LocalServer  // its server is the director itself
@@ -60,6 +61,7 @@ var names = [Count]string{
 	NotL4:             "not-l4",
 	Fragment:          "fragment",
 	ICMPError:         "icmp-error",
+	IPsec:             "ipsec",
 	NoService:         "no-service",
 	NoConnection:      "no-connection",
 	LocalServer:       "local-server",
