@@ -19,8 +19,8 @@ build: ## build bin/weir and bin/weirlab
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
 
-demo: deps build ## real HTTP and UDP through AF_XDP in every mode, in network namespaces (root, under a minute)
-	@bin/weirlab demo
+demo: deps build ## real HTTP and UDP through AF_XDP in every mode, over IPv4 and IPv6, in network namespaces (root, under a minute)
+	@bin/weirlab demo --family both
 
 test: deps ## the whole test suite, namespaces and AF_XDP included (root)
 	$(GO) vet ./...

@@ -14,12 +14,12 @@ import (
 )
 
 // demo shows every mode and prints the table. Its error is the first thing that is wrong with it.
-func demo(ctx context.Context, weir string, stdout, stderr io.Writer) error {
+func demo(ctx context.Context, weir string, versions []int, stdout, stderr io.Writer) error {
 	begin := time.Now()
 	p := newProgress(stderr)
 	var rows []lab.Row
 	err := testnet.Run(func(r testnet.Reporter) (err error) {
-		rows, err = lab.Demo(ctx, r, weir, p.say)
+		rows, err = lab.Demo(ctx, r, weir, versions, p.say)
 		p.say("cleaning up")
 		return err
 	})
@@ -33,7 +33,11 @@ func demo(ctx context.Context, weir string, stdout, stderr io.Writer) error {
 		}
 	}
 	if err == nil {
-		fmt.Fprintf(stdout, "\nAll as it should be: %d modes in %.1f s.\n", len(lab.Modes), time.Since(begin).Seconds())
+		over := ""
+		if len(versions) == 2 {
+			over = " over IPv4 and IPv6"
+		}
+		fmt.Fprintf(stdout, "\nAll as it should be: %d modes%s in %.1f s.\n", len(lab.Modes), over, time.Since(begin).Seconds())
 	}
 	return err
 }

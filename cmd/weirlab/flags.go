@@ -11,13 +11,27 @@ import (
 	"weir/internal/complete"
 )
 
-// labFlags are those of all commands but bench.
-func labFlags() (fs *pflag.FlagSet, weir *string, help *bool) {
-	fs = pflag.NewFlagSet("weirlab", pflag.ContinueOnError)
+// labWords are flags of demo, up and down as they were given.
+type labWords struct {
+	weir, family string
+	help         bool
+}
+
+// labFlags are those of all commands but bench and changes.
+func labFlags() (*pflag.FlagSet, *labWords) {
+	w := &labWords{}
+	fs := pflag.NewFlagSet("weirlab", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	weir = fs.String("weir", "", "`PATH` of the weir to run (default: the one beside this program)")
-	help = fs.BoolP("help", "h", false, "print this help and exit")
-	return fs, weir, help
+	fs.StringVar(&w.weir, "weir", "", "`PATH` of the weir to run (default: the one beside this program)")
+	fs.StringVar(&w.family, "family", "4", "IP `VERSION` that demo shows: 4, 6 or both")
+	fs.BoolVarP(&w.help, "help", "h", false, "print this help and exit")
+	complete.Allow(fs, "family", "4", "6", "both")
+	return fs, w
+}
+
+// versions returns what --family names, nil if it is nothing.
+func (w *labWords) versions() []int {
+	return map[string][]int{"4": {4}, "6": {6}, "both": {4, 6}}[w.family]
 }
 
 // benchWords are flags of bench as they were given: read when all are known.

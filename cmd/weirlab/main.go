@@ -22,7 +22,7 @@ Usage: weirlab [flags] demo | up | down
   demo   for each mode (DR, NAT, FULLNAT, TUN): 1,000 HTTP requests on fresh connections, a download of 64 MiB whose
          SHA-256 is compared, and 1,000 UDP echoes from distinct ports, over servers of the weights 1, 2 and 3.
          Prints a table of what came beside what should have, and ends with status 1 if they differ. Takes some
-         seconds and leaves nothing behind, whatever ends it.
+         seconds and leaves nothing behind, whatever ends it. --family 6 does it over IPv6, --family both over each.
   up     keeps such a network standing, with weir running and one service for each mode, and prints what to try by
          hand: curl, tcpdump, ip netns exec
   down   removes it
@@ -57,11 +57,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "changes" {
 		return changes(ctx, args[1:], stdout, stderr)
 	}
-	fs, weir, help := labFlags()
+	fs, given := labFlags()
 	if err := fs.Parse(args); err != nil {
 		return usageError{fmt.Errorf("%w (see weirlab --help)", err)}
 	}
-	if *help {
+	if given.help {
 		fmt.Fprint(stdout, usage, fs.FlagUsages())
 		return nil
 	}
@@ -69,6 +69,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return usageError{errors.New("want one of: demo, up, down, bench, changes (see weirlab --help)")}
 	}
 	command := fs.Arg(0)
+	switch {
+	case given.versions() == nil:
+		return usageError{fmt.Errorf("--family %q: allowed: 4, 6, both", given.family)}
+	case fs.Changed("family") && command != "demo":
+		return usageError{errors.New("--family is for demo only")}
+	}
 	switch command {
 	case "demo", "up", "down", holdCommand:
 	default:
@@ -80,13 +86,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if command == "down" {
 		return down(stdout)
 	}
-	path, err := findWeir(*weir)
+	path, err := findWeir(given.weir)
 	if err != nil {
 		return err
 	}
 	switch command {
 	case "demo":
-		return demo(ctx, path, stdout, stderr)
+		return demo(ctx, path, given.versions(), stdout, stderr)
 	case "up":
 		return up(path, stdout)
 	default:

@@ -12,7 +12,7 @@ import (
 var update = flag.Bool("update", false, "write the manual page and the completion")
 
 func program() complete.Program {
-	lab, _, _ := labFlags()
+	lab, _ := labFlags()
 	bench, _ := benchFlags(&benchOptions{}, &rig.Load{})
 	changes, _ := changesFlags(&rig.ChangePlan{})
 	return complete.Program{Name: "weirlab", Commands: []complete.Command{
@@ -23,7 +23,7 @@ func program() complete.Program {
 }
 
 func TestTheManualPageHasTheFlags(t *testing.T) {
-	lab, _, _ := labFlags()
+	lab, _ := labFlags()
 	load := rig.DefaultLoad(0)
 	bench, _ := benchFlags(&benchOptions{}, &load)
 	plan := rig.DefaultChangePlan()
@@ -41,7 +41,8 @@ func TestBashCompletes(t *testing.T) {
 		"weirlab --weir man_":      "man_test.go",
 		"weirlab bench --mode f":   "fullnat",
 		"weirlab bench --layout=o": "own-cpu one-cpu",
-		"weirlab up ":              "demo up down --help -h --weir",
+		"weirlab up ":              "demo up down --family --help -h --weir",
+		"weirlab demo --family ":   "4 6 both",
 	} {
 		if got := complete.Ask(t, complete.Bash(program()), "weirlab", line); got != want {
 			t.Errorf("%q completes to %q, want %q", line, got, want)

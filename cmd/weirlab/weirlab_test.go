@@ -96,13 +96,13 @@ func left(pid int) (what []string) {
 }
 
 func TestDemoShowsEveryModeAndLeavesNothing(t *testing.T) {
-	p := start(t, "demo")
+	p := start(t, "demo", "--family", "both")
 	last := p.upTo("")
 	if status := p.status(); status != 0 {
 		t.Fatalf("status %d, %s\n%s", status, last, p.out.String())
 	}
 	out := p.out.String()
-	for _, want := range []string{"DR ", "NAT ", "FULLNAT ", "TUN ", "1,000 HTTP requests", "64 MiB download", "1,000 UDP echoes", "All as it should be"} {
+	for _, want := range []string{"DR ", "NAT ", "FULLNAT ", "TUN ", "DR IPv6 ", "NAT IPv6 ", "FULLNAT IPv6 ", "TUN IPv6 ", "2001:db8::10 (CIP)", "fd00:10::201 (LIP)", "1,000 HTTP requests", "64 MiB download", "1,000 UDP echoes", "All as it should be"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -189,6 +189,8 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 		"nothing":                {nil, 2, "want one of: demo, up, down, bench"},
 		"another command":        {[]string{"dance"}, 2, `"dance": want one of: demo, up, down`},
 		"another flag":           {[]string{"demo", "--fast"}, 2, "--fast"},
+		"another family":         {[]string{"demo", "--family", "5"}, 2, `--family "5": allowed: 4, 6, both`},
+		"another's flag":         {[]string{"down", "--family", "6"}, 2, "--family is for demo only"},
 		"no such weir":           {[]string{"demo", "--weir", "/nowhere/weir"}, 1, "/nowhere/weir is not weir"},
 		"a weir that is not one": {[]string{"demo", "--weir", "/bin/false"}, 1, "DR: "},
 		"up without weir":        {[]string{"up", "--weir", "/bin/false"}, 1, "ended without"},

@@ -28,6 +28,7 @@ var demoWeights = []int{1, 2, 3}
 // Row is one kind of traffic in one mode: what came, beside what should have.
 type Row struct {
 	Mode    lb.Mode
+	Is6     bool // over IPv6
 	Traffic string
 	Count   int   // connections or datagrams sent
 	Want    []int // answers by server, in their order; nil when any one server may have answered
@@ -42,15 +43,28 @@ type Row struct {
 
 // sawWant returns who the servers should see as their client.
 func (r *Row) sawWant() netip.Addr {
-	if r.Mode == lb.FULLNAT {
+	switch {
+	case r.Mode == lb.FULLNAT && r.Is6:
+		return LIP6
+	case r.Mode == lb.FULLNAT:
 		return LIP
+	case r.Is6:
+		return netip.MustParseAddr(testnet.ClientIP6)
 	}
 	return netip.MustParseAddr(testnet.ClientIP)
 }
 
+// name is the row's mode, with the IP version if that is 6.
+func (r *Row) name() string {
+	if r.Is6 {
+		return r.Mode.String() + " IPv6"
+	}
+	return r.Mode.String()
+}
+
 // Problem returns what is wrong with the row, in one line; nil when nothing is.
 func (r *Row) Problem() error {
-	name := fmt.Sprintf("%s, %s", r.Mode, r.Traffic)
+	name := fmt.Sprintf("%s, %s", r.name(), r.Traffic)
 	answers := 0
 	for _, n := range r.Got {
 		answers += n
@@ -78,14 +92,23 @@ func (r *Row) Problem() error {
 	return nil
 }
 
-// Demo shows the main job in every mode: requests, a download and datagrams through weir. It tells progress what it is at.
-func Demo(ctx context.Context, r testnet.Reporter, weir string, progress func(string)) ([]Row, error) {
-	vip := netip.MustParseAddr("192.0.2.100")
+// DemoVIPs are the demonstration's services, by IP version.
+var DemoVIPs = map[int]netip.Addr{4: netip.MustParseAddr("192.0.2.100"), 6: netip.MustParseAddr("2001:db8::100")}
+
+// Demo shows the main job in every mode, for services of one or both of the IP versions 4 and 6: requests, a download and datagrams through
+// weir. It tells progress what it is at.
+func Demo(ctx context.Context, r testnet.Reporter, weir string, versions []int, progress func(string)) ([]Row, error) {
+	var vips []netip.Addr
+	var plan testnet.Plan
+	for _, v := range versions {
+		vips = append(vips, DemoVIPs[v])
+		plan.VIPs = append(plan.VIPs, DemoVIPs[v].String())
+	}
 	progress("making the network: a client, a director, three servers")
-	l := New(r, testnet.New(r), testnet.Plan{VIPs: []string{vip.String()}})
+	l := New(r, testnet.New(r), plan)
 	var rows []Row
 	for _, mode := range Modes {
-		more, err := l.demoMode(ctx, weir, mode, vip, progress)
+		more, err := l.demoMode(ctx, weir, mode, vips, progress)
 		rows = append(rows, more...)
 		if ctx.Err() != nil {
 			return rows, errors.New("interrupted")
@@ -97,18 +120,43 @@ func Demo(ctx context.Context, r testnet.Reporter, weir string, progress func(st
 	return rows, nil
 }
 
-func (l *Lab) demoMode(ctx context.Context, weir string, mode lb.Mode, vip netip.Addr, progress func(string)) ([]Row, error) {
-	web := Service{Proto: lb.TCP, VIP: netip.AddrPortFrom(vip, HTTPPort), Mode: mode, Weights: demoWeights}
-	udp := Service{Proto: lb.UDP, VIP: netip.AddrPortFrom(vip, EchoPort), Mode: mode, Weights: demoWeights}
+// demoServices are a mode's web and echo service on a VIP.
+func demoServices(mode lb.Mode, vip netip.Addr) (web, udp Service) {
+	web = Service{Proto: lb.TCP, VIP: netip.AddrPortFrom(vip, HTTPPort), Mode: mode, Weights: demoWeights}
+	udp = Service{Proto: lb.UDP, VIP: netip.AddrPortFrom(vip, EchoPort), Mode: mode, Weights: demoWeights}
 	if mode == lb.NAT || mode == lb.FULLNAT {
 		web.ServerPort, udp.ServerPort = HTTPAltPort, EchoAltPort
 	}
+	return web, udp
+}
+
+func (l *Lab) demoMode(ctx context.Context, weir string, mode lb.Mode, vips []netip.Addr, progress func(string)) ([]Row, error) {
+	var all []Service
+	for _, vip := range vips {
+		web, udp := demoServices(mode, vip)
+		all = append(all, web, udp)
+	}
 	progress(fmt.Sprintf("%s: starting weir", mode))
-	p, err := l.StartWeir(ctx, weir, nil, []Service{web, udp})
+	p, err := l.StartWeir(ctx, weir, nil, all)
 	if err != nil {
 		return nil, err
 	}
 	var rows []Row
+	for _, vip := range vips {
+		more, err := l.demoTraffic(ctx, p, mode, vip, progress)
+		if rows = append(rows, more...); err != nil {
+			return rows, err
+		}
+	}
+	if err := p.Stop(10 * time.Second); err != nil {
+		return rows, fmt.Errorf("stop weir: %w: %s", err, lastLine(p.Output()))
+	}
+	return rows, nil
+}
+
+// demoTraffic sends all there is to a mode's services on one VIP, while weir runs.
+func (l *Lab) demoTraffic(ctx context.Context, weir *testnet.Process, mode lb.Mode, vip netip.Addr, progress func(string)) (rows []Row, err error) {
+	web, udp := demoServices(mode, vip)
 	for _, step := range []struct {
 		traffic string
 		count   int
@@ -119,8 +167,8 @@ func (l *Lab) demoMode(ctx context.Context, weir string, mode lb.Mode, vip netip
 		{"64 MiB download", 1, nil, func() *Tally { return l.Download(ctx, web.VIP, demoDownload) }},
 		{"1,000 UDP echoes", demoEchoes, &udp, func() *Tally { return l.Echoes(ctx, udp.VIP, demoEchoes) }},
 	} {
-		progress(fmt.Sprintf("%s: %s", mode, step.traffic))
-		row := Row{Mode: mode, Traffic: step.traffic, Count: step.count}
+		row := Row{Mode: mode, Is6: vip.Is6(), Traffic: step.traffic, Count: step.count}
+		progress(fmt.Sprintf("%s: %s", row.name(), step.traffic))
 		if step.service != nil {
 			if row.Want, err = l.Want(*step.service, step.count); err != nil {
 				return rows, err
@@ -131,15 +179,12 @@ func (l *Lab) demoMode(ctx context.Context, weir string, mode lb.Mode, vip netip
 		}
 		rows = append(rows, row)
 		select {
-		case <-p.Done():
-			return rows, fmt.Errorf("weir ended: %s", lastLine(p.Output()))
+		case <-weir.Done():
+			return rows, fmt.Errorf("weir ended: %s", lastLine(weir.Output()))
 		case <-ctx.Done():
 			return rows, ctx.Err()
 		default:
 		}
-	}
-	if err := p.Stop(10 * time.Second); err != nil {
-		return rows, fmt.Errorf("stop weir: %w: %s", err, lastLine(p.Output()))
 	}
 	return rows, nil
 }

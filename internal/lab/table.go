@@ -16,8 +16,8 @@ func Print(w io.Writer, rows []Row) {
 	for i := range rows {
 		r := &rows[i]
 		mode := ""
-		if i == 0 || rows[i-1].Mode != r.Mode {
-			mode = r.Mode.String()
+		if i == 0 || rows[i-1].name() != r.name() {
+			mode = r.name()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", mode, r.Traffic, strings.Join(r.shares(), "\t"), r.Errors, Size(uint64(r.Bytes)),
 			r.saw(), Size(r.Replies.ViaDirector), Size(r.Replies.Direct))
@@ -43,7 +43,7 @@ func (r *Row) saw() string {
 	for _, a := range r.Saw {
 		name := "CIP"
 		switch {
-		case a == LIP:
+		case a == LIP || a == LIP6:
 			name = "LIP"
 		case r.Mode == lb.FULLNAT || a != r.sawWant():
 			name = "?"
