@@ -52,7 +52,8 @@ type Steer struct {
 	mu       sync.Mutex
 	own      map[lb.Addr]bool
 	prefixes map[lb.Prefix]map[portRule]bool
-	refs     references
+	services endpoints
+	servers  endpoints
 	attached map[*Attachment]bool
 	closed   bool
 }
@@ -70,7 +71,9 @@ func Load(o Options) (*Steer, error) {
 		return nil, err
 	}
 	s := &Steer{spec: spec, shared: map[string]*ebpf.Map{}, own: map[lb.Addr]bool{}, attached: map[*Attachment]bool{},
-		prefixes: map[lb.Prefix]map[portRule]bool{}}
+		prefixes: map[lb.Prefix]map[portRule]bool{},
+		services: newEndpoints(steerMapServices, "services", steerMapServiceAddresses),
+		servers:  newEndpoints(steerMapNatServers, "NAT servers", steerMapServerAddresses)}
 	if s.names, err = verdictNames(spec); err != nil {
 		return nil, err
 	}
@@ -154,26 +157,38 @@ func (s *Steer) Close() error {
 	return errors.Join(errs...)
 }
 
-// AddService redirects what is sent to addr and port; port 0 is any port. Fragments to addr are redirected whatever their port, and ICMP
-// errors about answers from there.
+// AddServices redirects what is sent to each address and port of list; port 0 is any port. Fragments to the addresses are redirected whatever
+// their port, and ICMP errors about answers from there. With ErrFull, those in front that there was room for are in.
+func (s *Steer) AddServices(list []lb.Endpoint) error { return s.addEndpoints(&s.services, list) }
+
+// RemoveServices undoes AddServices.
+func (s *Steer) RemoveServices(list []lb.Endpoint) error { return s.removeEndpoints(&s.services, list) }
+
+// AddServers redirects what comes from each NAT server's address and port and is not sent to one of the host's own addresses; port 0
+// is any port. So are fragments from the addresses, and ICMP errors about what was sent to them there. ErrFull is as for AddServices.
+func (s *Steer) AddServers(list []lb.Endpoint) error { return s.addEndpoints(&s.servers, list) }
+
+// RemoveServers undoes AddServers.
+func (s *Steer) RemoveServers(list []lb.Endpoint) error { return s.removeEndpoints(&s.servers, list) }
+
+// AddService is AddServices for one.
 func (s *Steer) AddService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.addEndpoint(serviceMaps, endpoint(proto, addr, port))
+	return s.AddServices([]lb.Endpoint{{Proto: proto, Addr: addr, Port: port}})
 }
 
 // RemoveService undoes AddService.
 func (s *Steer) RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.removeEndpoint(serviceMaps, endpoint(proto, addr, port))
+	return s.RemoveServices([]lb.Endpoint{{Proto: proto, Addr: addr, Port: port}})
 }
 
-// AddServer redirects what comes from a NAT server's addr and port and is not sent to one of the host's own addresses; port 0
-// is any port. So are fragments from addr, and ICMP errors about what was sent to it there.
+// AddServer is AddServers for one.
 func (s *Steer) AddServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.addEndpoint(serverMaps, endpoint(proto, addr, port))
+	return s.AddServers([]lb.Endpoint{{Proto: proto, Addr: addr, Port: port}})
 }
 
 // RemoveServer undoes AddServer.
 func (s *Steer) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	return s.removeEndpoint(serverMaps, endpoint(proto, addr, port))
+	return s.RemoveServers([]lb.Endpoint{{Proto: proto, Addr: addr, Port: port}})
 }
 
 // AddLocal redirects TCP, UDP and SCTP sent to addr with a port from lo to hi, both included. A second call for the same address
@@ -256,6 +271,6 @@ func (s *Steer) remove(name, what string, key any) error {
 func address(a lb.Addr) steerAddress { return steerAddress{Byte: a.As16()} }
 
 // endpoint holds the port in network order; the objects are built for little-endian machines only.
-func endpoint(proto lb.Proto, addr lb.Addr, port uint16) steerEndpoint {
-	return steerEndpoint{Addr: address(addr), Port: bits.ReverseBytes16(port), Proto: uint8(proto)}
+func endpoint(e lb.Endpoint) steerEndpoint {
+	return steerEndpoint{Addr: address(e.Addr), Port: bits.ReverseBytes16(e.Port), Proto: uint8(e.Proto)}
 }

@@ -15,22 +15,28 @@ import (
 // a key added before would send packets to workers that know nothing of them.
 type change struct {
 	*Store
-	edit  *dataplane.Edit
-	after []func() error
+	edit                    *dataplane.Edit
+	newServices, newServers []lb.Endpoint
+	newTunnels              []lb.Addr
+	errs                    []error // of what could not be done
 }
 
-func (s *Store) begin() *change { return &change{Store: s, edit: s.shared.Table().Edit()} }
+func (s *Store) begin() *change {
+	s.step++
+	return &change{Store: s, edit: s.shared.Table().Edit()}
+}
 
 // publish hands the new table to the workers and then the new keys to the redirect program.
 func (c *change) publish() error {
 	c.shared.Publish(c.edit.Table())
-	var errs []error
-	for _, f := range c.after {
-		if err := f(); err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", ErrPartly, err))
-		}
+	errs := append(c.errs, c.steer.AddServices(c.newServices), c.steer.AddServers(c.newServers))
+	for _, addr := range c.newTunnels {
+		errs = append(errs, c.steer.AddTunnel(addr))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: %w", ErrPartly, err)
+	}
+	return nil
 }
 
 func (c *change) removeService(key lb.ServiceKey) {
@@ -38,6 +44,7 @@ func (c *change) removeService(key lb.ServiceKey) {
 	for _, v := range c.services[key].servers {
 		c.removeServer(v)
 	}
+	delete(c.shrunk, c.services[key])
 	delete(c.services, key)
 	c.edit.RemoveService(key)
 	c.retired[key] = keys
@@ -131,7 +138,7 @@ func (c *change) setServers(v *service) (changed bool) {
 		}
 		s, err := c.addServer(key, config)
 		if err != nil {
-			c.after = append(c.after, func() error { return fmt.Errorf("server %s of %s: %w", config.Addr, key.service, err) })
+			c.errs = append(c.errs, fmt.Errorf("server %s of %s: %w", config.Addr, key.service, err))
 			continue
 		}
 		kept = slices.Insert(kept, 0, s)
@@ -171,6 +178,7 @@ func (c *change) addServer(key serverKey, config lb.Server) (*server, error) {
 // removeServer keeps the server, unlisted, until no connection names it: Reap finds out.
 func (c *change) removeServer(s *server) {
 	c.lingering[s.key] = s
+	s.removed = c.step
 	s.owner.leave(s)
 	c.compile(s)
 	switch c.opts.Sysctls.ExpireNodestConn {
@@ -189,18 +197,7 @@ func (c *change) compile(s *server) {
 	if local {
 		mode = lb.Local
 	}
-	if mode == lb.NAT && !s.steered {
-		s.steered = true
-		for _, key := range s.steerKeys() {
-			c.edit.CountNAT(key.proto, key.addr, key.port, 1)
-			if c.steered[key]++; c.steered[key] == 1 {
-				c.after = append(c.after, func() error { return c.steer.AddServer(key.proto, key.addr, key.port) })
-			}
-		}
-	}
-	if mode == lb.TUN {
-		c.steerTunnel(s)
-	}
+	c.steerServer(s, mode)
 	c.edit.SetServer(&dataplane.Server{
 		ID: s.id, Mode: mode, Addr: s.config.Addr, Port: c.mappedPort(s), Load: s.load, Tunnel: s.config.Tunnel, Weight: s.config.Weight, Path: path,
 		Removed: c.lingering[s.key] == s,
@@ -220,57 +217,6 @@ func (c *change) mappedPort(s *server) uint16 {
 // tiesFTP reports whether a client's other connections to the service's address may be data connections of its FTP session.
 func tiesFTP(c *lb.Service) bool {
 	return c.Persist != 0 && c.Key.Mark == 0 && c.Key.Proto == lb.TCP && c.Key.Port == dataplane.FTPControl
-}
-
-// steerService has the redirect program send what is for the service: its port, or for FTP any, as far as it does not already.
-func (c *change) steerService(v *service) {
-	key := v.config.Key
-	if key.Mark != 0 {
-		return // the mark's rules say what is redirected
-	}
-	wanted := []steerKey{{key.Proto, key.Addr, key.Port}}
-	if tiesFTP(&v.config) {
-		wanted = append(wanted, steerKey{key.Proto, key.Addr, 0})
-	}
-	for _, k := range wanted {
-		if slices.Contains(v.keys, k) {
-			continue
-		}
-		v.keys = append(v.keys, k)
-		if c.served[k]++; c.served[k] == 1 {
-			c.after = append(c.after, func() error { return c.steer.AddService(k.proto, k.addr, k.port) })
-		}
-	}
-}
-
-// unsteerNAT takes back the server's claim on a key of the redirect program.
-func (c *change) unsteerNAT(s *server) error {
-	if !s.steered {
-		return nil
-	}
-	s.steered = false
-	var errs []error
-	for _, key := range s.steerKeys() {
-		c.edit.CountNAT(key.proto, key.addr, key.port, -1)
-		if c.steered[key]--; c.steered[key] == 0 {
-			delete(c.steered, key)
-			errs = append(errs, c.steer.RemoveServer(key.proto, key.addr, key.port))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// steerKeys returns from where the server's answers come: its port, or any where clients' ports are kept; all protocols for
-// a mark's service.
-func (s *server) steerKeys() []steerKey {
-	service, port := s.key.service, s.config.Port
-	if service.Port == 0 {
-		port = 0
-	}
-	if service.Mark != 0 {
-		return []steerKey{{lb.TCP, s.config.Addr, port}, {lb.UDP, s.config.Addr, port}, {lb.SCTP, s.config.Addr, port}}
-	}
-	return []steerKey{{service.Proto, s.config.Addr, port}}
 }
 
 // list returns the scheduler's view of the service's servers. Servers that did not change are the same pointers as before.

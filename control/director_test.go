@@ -33,6 +33,7 @@ type director struct {
 	queues  [][]*memqueue.Queue // by worker, by interface
 	host    *hostLog
 	now     uint32
+	during  func() // called once, in the next turn
 }
 
 var (
@@ -59,7 +60,13 @@ func newDirectorWith(t *testing.T, workers int, o conntrack.Options, c control.O
 		t.Fatal(err)
 	}
 	d := &director{t: t, conns: conns, steer: &steerLog{}, paths: &fakePaths{mac: map[lb.Addr][6]byte{}}, host: &hostLog{}, now: 1}
-	d.shared = dataplane.NewShared(conns, func() uint32 { return d.now })
+	d.shared = dataplane.NewShared(conns, func() uint32 {
+		if f := d.during; f != nil {
+			d.during = nil
+			f()
+		}
+		return d.now
+	})
 	d.store = control.NewStore(d.shared, conns, d.steer, d.paths, c)
 	d.store.SetIfaces([]dataplane.Iface{clientSide, serverSide})
 	for w := range workers {
@@ -178,6 +185,12 @@ func (d *director) counters() dataplane.Counters {
 	return sum
 }
 
+// inTurn calls f while worker 0 is in a turn.
+func (d *director) inTurn(f func()) {
+	d.during = f
+	d.workers[0].Turn()
+}
+
 // sleep lets the workers' clock go on and housekeeping finish.
 func (d *director) sleep(seconds uint32) {
 	d.t.Helper()
@@ -196,21 +209,25 @@ func (d *director) sleep(seconds uint32) {
 
 type steerLog struct{ services, servers, tunnels []string }
 
-func key(proto lb.Proto, addr lb.Addr, port uint16) string {
-	return fmt.Sprintf("%s %s", proto, netip.AddrPortFrom(addr.Netip(), port))
+func key(e lb.Endpoint) string {
+	return fmt.Sprintf("%s %s", e.Proto, netip.AddrPortFrom(e.Addr.Netip(), e.Port))
 }
 
-func (s *steerLog) AddService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	s.services = append(s.services, key(proto, addr, port))
-	return nil
+func (s *steerLog) AddServices(list []lb.Endpoint) error    { add(&s.services, list); return nil }
+func (s *steerLog) RemoveServices(list []lb.Endpoint) error { remove(&s.services, list); return nil }
+func (s *steerLog) AddServers(list []lb.Endpoint) error     { add(&s.servers, list); return nil }
+func (s *steerLog) RemoveServers(list []lb.Endpoint) error  { remove(&s.servers, list); return nil }
+
+func add(to *[]string, list []lb.Endpoint) {
+	for _, e := range list {
+		*to = append(*to, key(e))
+	}
 }
-func (s *steerLog) RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error {
-	s.services = slices.DeleteFunc(s.services, func(k string) bool { return k == key(proto, addr, port) })
-	return nil
-}
-func (s *steerLog) AddServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	s.servers = append(s.servers, key(proto, addr, port))
-	return nil
+
+func remove(from *[]string, list []lb.Endpoint) {
+	for _, e := range list {
+		*from = slices.DeleteFunc(*from, func(k string) bool { return k == key(e) })
+	}
 }
 func (s *steerLog) AddTunnel(addr lb.Addr) error {
 	s.tunnels = append(s.tunnels, addr.String())
@@ -218,10 +235,6 @@ func (s *steerLog) AddTunnel(addr lb.Addr) error {
 }
 func (s *steerLog) RemoveTunnel(addr lb.Addr) error {
 	s.tunnels = slices.DeleteFunc(s.tunnels, func(k string) bool { return k == addr.String() })
-	return nil
-}
-func (s *steerLog) RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error {
-	s.servers = slices.DeleteFunc(s.servers, func(k string) bool { return k == key(proto, addr, port) })
 	return nil
 }
 

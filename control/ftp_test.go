@@ -56,8 +56,13 @@ func TestFTPsAnyPortKeyIsSharedWithTheAnyPortService(t *testing.T) {
 	steered("TCP 192.0.2.10:0, TCP 192.0.2.10:21")
 	d.apply(ftp...)
 	steered("TCP 192.0.2.10:0, TCP 192.0.2.10:21")
-	d.apply("-A -t 192.0.2.10:21 -s rr", ftp[1]) // it keeps what it needed once
+	d.client(testpkt.TCP(cip, ftpPort(40000), testpkt.SYN))
+	d.apply("-A -t 192.0.2.10:21 -s rr", ftp[1]) // no longer persistent
 	steered("TCP 192.0.2.10:0, TCP 192.0.2.10:21")
+	d.sleep(400) // the data connection and the client's template have ended
+	steered("TCP 192.0.2.10:21")
+	d.apply(ftp...)
+	steered("TCP 192.0.2.10:21, TCP 192.0.2.10:0")
 	d.apply()
 	steered("")
 }

@@ -82,8 +82,8 @@ func (r *Reach) Check(addr lb.Addr) error {
 	return p.Err()
 }
 
-// Follow takes every change of paths into the store, and of the host's own addresses into own, until ctx ends. What own
-// refuses goes to complain.
+// Follow takes every change of paths into the store, and of the host's own addresses into own, until ctx ends. What they
+// refuse goes to complain.
 func (r *Reach) Follow(ctx context.Context, store *Store, own func([]lb.Addr) error, complain func(error)) {
 	for {
 		select {
@@ -98,7 +98,9 @@ func (r *Reach) Follow(ctx context.Context, store *Store, own func([]lb.Addr) er
 			}
 		}
 		if len(servers) > 0 {
-			store.PathChanged(servers...)
+			if err := store.PathChanged(servers...); err != nil {
+				complain(err)
+			}
 		}
 	}
 }

@@ -23,10 +23,10 @@ import (
 
 // Steer is the redirect program's part of a change (bpf.Steer).
 type Steer interface {
-	AddService(proto lb.Proto, addr lb.Addr, port uint16) error
-	RemoveService(proto lb.Proto, addr lb.Addr, port uint16) error
-	AddServer(proto lb.Proto, addr lb.Addr, port uint16) error
-	RemoveServer(proto lb.Proto, addr lb.Addr, port uint16) error
+	AddServices([]lb.Endpoint) error
+	RemoveServices([]lb.Endpoint) error
+	AddServers([]lb.Endpoint) error
+	RemoveServers([]lb.Endpoint) error
 	AddTunnel(addr lb.Addr) error
 	RemoveTunnel(addr lb.Addr) error
 }
@@ -71,11 +71,17 @@ type Store struct {
 	// byAddr are all servers, the lingering ones too, that a change of the path to an address concerns.
 	byAddr map[lb.Addr]map[*server]bool
 	// steered counts who needs a key of the redirect program's map of NAT servers.
-	steered map[steerKey]int
+	steered map[lb.Endpoint]int
 	// served counts who needs a key of the redirect program's map of services.
-	served map[steerKey]int
+	served map[lb.Endpoint]int
 	// retired are the keys of removed services, which the redirect program keeps until their last connection has ended.
-	retired map[lb.ServiceKey][]steerKey
+	retired map[lb.ServiceKey][]lb.Endpoint
+	// shrunk are services that have more keys than they want, and changed are servers with claims of a mode that they had, which their
+	// connections may still need; by the step that made them so.
+	shrunk  map[*service]uint64
+	changed map[*server]uint64
+	// step counts changes.
+	step uint64
 	// defending says which of IPVS's defences were on when Defend looked last.
 	defending [defences]bool
 	serial    uint64
@@ -87,18 +93,12 @@ type serverKey struct {
 	port    uint16
 }
 
-type steerKey struct {
-	proto lb.Proto
-	addr  lb.Addr
-	port  uint16
-}
-
 type service struct {
 	config   lb.Service
 	picker   *dataplane.Picker
 	servers  []*server // newest first, as IPVS walks them
 	versions []dataplane.Version
-	keys     []steerKey // its keys in the redirect program's map of services
+	keys     []lb.Endpoint // its keys in the redirect program's map of services
 	meter    meter
 	members  membership
 }
@@ -114,6 +114,7 @@ type server struct {
 	steered bool          // its key is in the redirect program's map of NAT servers
 	// tunnelled: its address is in the one of TUN servers.
 	tunnelled bool
+	removed   uint64 // the step that removed it
 
 	owner   *service          // whose traffic it counts for
 	entered dataplane.Traffic // the workers' count when it became that service's
@@ -133,9 +134,11 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 		services:  map[lb.ServiceKey]*service{},
 		lingering: map[serverKey]*server{},
 		byAddr:    map[lb.Addr]map[*server]bool{},
-		steered:   map[steerKey]int{},
-		served:    map[steerKey]int{},
-		retired:   map[lb.ServiceKey][]steerKey{},
+		steered:   map[lb.Endpoint]int{},
+		served:    map[lb.Endpoint]int{},
+		retired:   map[lb.ServiceKey][]lb.Endpoint{},
+		shrunk:    map[*service]uint64{},
+		changed:   map[*server]uint64{},
 	}
 }
 
@@ -242,8 +245,8 @@ func (s *Store) Apply(services []lb.Service) error {
 	return c.publish()
 }
 
-// PathChanged takes the current path to addr into the table.
-func (s *Store) PathChanged(addrs ...lb.Addr) {
+// PathChanged takes the current path to addrs into the table.
+func (s *Store) PathChanged(addrs ...lb.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.begin()
@@ -252,7 +255,7 @@ func (s *Store) PathChanged(addrs ...lb.Addr) {
 			c.compile(v)
 		}
 	}
-	s.shared.Publish(c.edit.Table())
+	return c.publish()
 }
 
 // SetOwn tells workers which addresses are the host's own.
@@ -271,45 +274,4 @@ func (s *Store) SetIfaces(ifaces []dataplane.Iface) {
 	c := s.begin()
 	c.edit.SetIfaces(ifaces)
 	s.shared.Publish(c.edit.Table())
-}
-
-// Reap lets go of servers, and of the redirect program's keys, that no connection needs any more. Call it about once a second.
-func (s *Store) Reap() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.lingering) == 0 && len(s.retired) == 0 {
-		return nil
-	}
-	c := s.begin()
-	named := map[lb.ServiceKey]bool{}
-	var errs []error
-	for key, v := range s.lingering {
-		if s.conns.Servers().Refs(v.id) > 0 {
-			named[key.service] = true
-			continue
-		}
-		delete(s.lingering, key)
-		c.edit.RemoveServer(v.id)
-		v.owner.forget(v, s.shared.Traffic(v.id))
-		errs = append(errs, c.unsteer(v))
-		s.conns.Servers().Release(v.id)
-		s.paths.Unwatch(v.config.Addr)
-		if delete(s.byAddr[v.config.Addr], v); len(s.byAddr[v.config.Addr]) == 0 {
-			delete(s.byAddr, v.config.Addr)
-		}
-	}
-	for key, keys := range s.retired {
-		if named[key] {
-			continue
-		}
-		delete(s.retired, key)
-		for _, k := range keys {
-			if s.served[k]--; s.served[k] == 0 {
-				delete(s.served, k)
-				errs = append(errs, s.steer.RemoveService(k.proto, k.addr, k.port))
-			}
-		}
-	}
-	s.shared.Publish(c.edit.Table())
-	return errors.Join(errs...)
 }

@@ -165,6 +165,13 @@ type ServiceKey struct {
 	Is6   bool
 }
 
+// Endpoint is where packets of a protocol come to, or from; port 0 is any.
+type Endpoint struct {
+	Proto Proto
+	Addr  Addr
+	Port  uint16
+}
+
 func (k ServiceKey) String() string {
 	if k.Mark != 0 {
 		return fmt.Sprintf("FWM %d", k.Mark)

@@ -154,10 +154,13 @@ func (p *program) listConnections(o ipvsadm.Options) error {
 	return errors.Join(failed, err)
 }
 
-// Lines of -R go in batches: as many as have come, up to this many.
 const (
-	batchLines = 4000
-	maxLine    = 4096
+	// batchLines of -R at most go to weir at once; it is as many as have come while it was busy with those before. A change costs weir a copy of a
+	// part of its tables, so many small ones would make a long -R slow.
+	batchLines = 1 << 15
+	// progressFrom is how many lines have to be done before there is any talk of progress.
+	progressFrom = 4000
+	maxLine      = 4096
 )
 
 // inputLine is a line of -R, or the error that ends the input.
@@ -228,14 +231,14 @@ func (r *restoration) send() error {
 	}
 	r.sent += len(r.batch)
 	r.batch = r.batch[:0]
-	if r.progress && r.sent > batchLines {
+	if r.progress && r.sent > progressFrom {
 		fmt.Fprintf(r.stderr, "\r%d rules", r.sent)
 	}
 	return err
 }
 
 func (r *restoration) progressEnd() {
-	if r.progress && r.sent > batchLines {
+	if r.progress && r.sent > progressFrom {
 		fmt.Fprintln(r.stderr)
 	}
 }

@@ -171,12 +171,12 @@ func (r *rig) sleep(seconds uint32) {
 // steer is a redirect program that takes everything.
 type steer struct{}
 
-func (steer) AddService(lb.Proto, lb.Addr, uint16) error    { return nil }
-func (steer) RemoveService(lb.Proto, lb.Addr, uint16) error { return nil }
-func (steer) AddServer(lb.Proto, lb.Addr, uint16) error     { return nil }
-func (steer) RemoveServer(lb.Proto, lb.Addr, uint16) error  { return nil }
-func (steer) AddTunnel(lb.Addr) error                       { return nil }
-func (steer) RemoveTunnel(lb.Addr) error                    { return nil }
+func (steer) AddServices([]lb.Endpoint) error    { return nil }
+func (steer) RemoveServices([]lb.Endpoint) error { return nil }
+func (steer) AddServers([]lb.Endpoint) error     { return nil }
+func (steer) RemoveServers([]lb.Endpoint) error  { return nil }
+func (steer) AddTunnel(lb.Addr) error            { return nil }
+func (steer) RemoveTunnel(lb.Addr) error         { return nil }
 
 // paths reaches everything through interface 1, but for local, which is the director itself, and lost, which nobody answers for.
 // strange is behind an interface that weir was not given.
