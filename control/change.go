@@ -110,11 +110,39 @@ func (v *service) append(l *sched.List) {
 
 // setServers brings the service's servers in line with its configuration. It reports whether the scheduler's list changed.
 func (c *change) setServers(v *service) (changed bool) {
+	there := make(map[serverKey]bool, len(v.servers))
+	kept := v.servers
+	if len(kept) > 0 {
+		kept, changed = c.keepServers(v, there)
+	}
+	var added []*server
+	for _, config := range v.config.Servers {
+		key := serverKey{v.config.Key, config.Addr, config.Port}
+		if there[key] {
+			continue
+		}
+		s, err := c.addServer(key, config)
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("server %s of %s: %w", config.Addr, key.service, err))
+			continue
+		}
+		added = append(added, s)
+	}
+	if len(added) > 0 {
+		slices.Reverse(added) // newest first
+		kept, changed = append(added, kept...), true
+	}
+	v.servers = kept
+	return changed
+}
+
+// keepServers removes and edits those that the service has, and returns those that stay, with a note in there for each.
+func (c *change) keepServers(v *service, there map[serverKey]bool) (kept []*server, changed bool) {
 	wanted := make(map[serverKey]lb.Server, len(v.config.Servers))
 	for _, s := range v.config.Servers {
 		wanted[serverKey{v.config.Key, s.Addr, s.Port}] = s
 	}
-	kept := make([]*server, 0, len(wanted))
+	kept = make([]*server, 0, len(wanted))
 	for _, s := range v.servers {
 		config, ok := wanted[s.key]
 		if !ok {
@@ -122,7 +150,7 @@ func (c *change) setServers(v *service) (changed bool) {
 			changed = true
 			continue
 		}
-		delete(wanted, s.key)
+		there[s.key] = true
 		kept = append(kept, s)
 		if config != s.config {
 			s.config = config
@@ -131,21 +159,7 @@ func (c *change) setServers(v *service) (changed bool) {
 			changed = true
 		}
 	}
-	for _, config := range v.config.Servers {
-		key := serverKey{v.config.Key, config.Addr, config.Port}
-		if _, isNew := wanted[key]; !isNew {
-			continue
-		}
-		s, err := c.addServer(key, config)
-		if err != nil {
-			c.errs = append(c.errs, fmt.Errorf("server %s of %s: %w", config.Addr, key.service, err))
-			continue
-		}
-		kept = slices.Insert(kept, 0, s)
-		changed = true
-	}
-	v.servers = kept
-	return changed
+	return kept, changed
 }
 
 // addServer makes a server, or has one back that was removed and still has connections. The error: no more can be named.
@@ -162,10 +176,7 @@ func (c *change) addServer(key serverKey, config lb.Server) (*server, error) {
 		c.shared.Meter(id)
 		s = &server{key: key, id: id, load: load}
 		c.paths.Watch(config.Addr)
-		if c.byAddr[config.Addr] == nil {
-			c.byAddr[config.Addr] = map[*server]bool{}
-		}
-		c.byAddr[config.Addr][s] = true
+		c.link(s)
 	}
 	c.serial++
 	s.serial, s.config, s.kept = c.serial, config, 0
@@ -173,6 +184,31 @@ func (c *change) addServer(key serverKey, config lb.Server) (*server, error) {
 	s.show()
 	c.compile(s)
 	return s, nil
+}
+
+// link notes that the way to its address is the server's; s.key is set.
+func (s *Store) link(v *server) {
+	v.next = s.byAddr[v.key.addr]
+	if v.next != nil {
+		v.next.before = v
+	}
+	s.byAddr[v.key.addr] = v
+}
+
+// unlink undoes link.
+func (s *Store) unlink(v *server) {
+	switch {
+	case v.before != nil:
+		v.before.next = v.next
+	case v.next != nil:
+		s.byAddr[v.key.addr] = v.next
+	default:
+		delete(s.byAddr, v.key.addr)
+	}
+	if v.next != nil {
+		v.next.before = v.before
+	}
+	v.before, v.next = nil, nil
 }
 
 // removeServer keeps the server, unlisted, until no connection names it: Reap finds out.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"weir/control/paths"
@@ -14,6 +15,7 @@ import (
 type Reach struct {
 	watcher *paths.Watcher
 	iface   map[int]int // by ifindex
+	last    atomic.Pointer[forward.Path]
 }
 
 // NewReach returns the Paths of a director that serves the interfaces with these kernel indexes, in this order.
@@ -73,7 +75,13 @@ func (r *Reach) Path(addr lb.Addr) (*forward.Path, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &forward.Path{Iface: iface, DstMAC: p.DstMAC, SrcMAC: p.SrcMAC, VLANs: p.VLANs, Source: p.Source, MTU: p.MTU}, false
+	path := forward.Path{Iface: iface, DstMAC: p.DstMAC, SrcMAC: p.SrcMAC, VLANs: p.VLANs, Source: p.Source, MTU: p.MTU}
+	// Servers behind one router have one path: workers find it in their caches.
+	if last := r.last.Load(); last != nil && *last == path {
+		return last, false
+	}
+	r.last.Store(&path)
+	return &path, false
 }
 
 // Check implements Paths.

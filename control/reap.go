@@ -73,11 +73,8 @@ func (c *change) forget(key serverKey, v *server) error {
 	v.owner.forget(v, c.shared.Traffic(v.id))
 	err := c.unsteer(v, 0)
 	c.conns.Servers().Release(v.id)
-	addr := v.config.Addr
-	c.paths.Unwatch(addr)
-	if delete(c.byAddr[addr], v); len(c.byAddr[addr]) == 0 {
-		delete(c.byAddr, addr)
-	}
+	c.paths.Unwatch(key.addr)
+	c.unlink(v)
 	return err
 }
 

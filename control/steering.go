@@ -53,12 +53,13 @@ func (s *Store) unserve(keys []lb.Endpoint) error {
 func (c *change) steerServer(s *server, mode lb.Mode) {
 	if mode == lb.NAT && !s.steered {
 		s.steered = true
-		for _, key := range s.steerKeys() {
+		s.steerKeys(func(key lb.Endpoint) {
 			c.edit.CountNAT(key.Proto, key.Addr, key.Port, 1)
-			if c.steered[key]++; c.steered[key] == 1 {
+			n := c.steered[key] + 1
+			if c.steered[key] = n; n == 1 {
 				c.newServers = append(c.newServers, key)
 			}
-		}
+		})
 	}
 	if mode == lb.TUN && !s.tunnelled {
 		s.tunnelled = true
@@ -77,13 +78,13 @@ func (c *change) unsteer(s *server, mode lb.Mode) error {
 	if s.steered && mode != lb.NAT {
 		s.steered = false
 		var unused []lb.Endpoint
-		for _, key := range s.steerKeys() {
+		s.steerKeys(func(key lb.Endpoint) {
 			c.edit.CountNAT(key.Proto, key.Addr, key.Port, -1)
 			if c.steered[key]--; c.steered[key] == 0 {
 				delete(c.steered, key)
 				unused = append(unused, key)
 			}
-		}
+		})
 		errs = append(errs, c.steer.RemoveServers(unused))
 	}
 	if s.tunnelled && mode != lb.TUN {
@@ -95,16 +96,18 @@ func (c *change) unsteer(s *server, mode lb.Mode) error {
 	return errors.Join(errs...)
 }
 
-// steerKeys returns from where the server's answers come: its port, or any where clients' ports are kept; all protocols for
+// steerKeys yields from where the server's answers come: its port, or any where clients' ports are kept; all protocols for
 // a mark's service.
-func (s *server) steerKeys() []lb.Endpoint {
+func (s *server) steerKeys(yield func(lb.Endpoint)) {
 	service, port := s.key.service, s.config.Port
 	if service.Port == 0 {
 		port = 0
 	}
-	if service.Mark != 0 {
-		return []lb.Endpoint{{Proto: lb.TCP, Addr: s.config.Addr, Port: port}, {Proto: lb.UDP, Addr: s.config.Addr, Port: port},
-			{Proto: lb.SCTP, Addr: s.config.Addr, Port: port}}
+	if service.Mark == 0 {
+		yield(lb.Endpoint{Proto: service.Proto, Addr: s.config.Addr, Port: port})
+		return
 	}
-	return []lb.Endpoint{{Proto: service.Proto, Addr: s.config.Addr, Port: port}}
+	for _, proto := range []lb.Proto{lb.TCP, lb.UDP, lb.SCTP} {
+		yield(lb.Endpoint{Proto: proto, Addr: s.config.Addr, Port: port})
+	}
 }

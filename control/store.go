@@ -68,8 +68,8 @@ type Store struct {
 	// lingering are servers that no service lists any more and that connections still name. One that comes back is the
 	// same server: it has its counts again at once (as IPVS's trash does, ip_vs_trash_get_dest).
 	lingering map[serverKey]*server
-	// byAddr are all servers, the lingering ones too, that a change of the path to an address concerns.
-	byAddr map[lb.Addr]map[*server]bool
+	// byAddr are all servers, the lingering ones too, that a change of the path to an address concerns: the first, which links to the next.
+	byAddr map[lb.Addr]*server
 	// steered counts who needs a key of the redirect program's map of NAT servers.
 	steered map[lb.Endpoint]int
 	// served counts who needs a key of the redirect program's map of services.
@@ -116,6 +116,8 @@ type server struct {
 	tunnelled bool
 	removed   uint64 // the step that removed it
 
+	before, next *server // of those with this address
+
 	owner   *service          // whose traffic it counts for
 	entered dataplane.Traffic // the workers' count when it became that service's
 	meter   meter
@@ -133,7 +135,7 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
 		services:  map[lb.ServiceKey]*service{},
 		lingering: map[serverKey]*server{},
-		byAddr:    map[lb.Addr]map[*server]bool{},
+		byAddr:    map[lb.Addr]*server{},
 		steered:   map[lb.Endpoint]int{},
 		served:    map[lb.Endpoint]int{},
 		retired:   map[lb.ServiceKey][]lb.Endpoint{},
@@ -177,13 +179,21 @@ func (s *Store) Check(services []lb.Service) error {
 		if _, err := sched.New(c.Scheduler, c.SchedFlags); err != nil {
 			refuse("%w", err)
 		}
-		for _, v := range c.Servers {
-			if err := s.checkServer(&c, &v); err != nil {
-				refuse("server %s: %w", v.Addr, err)
+		for i := range c.Servers {
+			if err := s.CheckServer(&c, &c.Servers[i]); err != nil {
+				errs = append(errs, err)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckServer is Check for one server of a service whose other servers are known to be right.
+func (s *Store) CheckServer(c *lb.Service, v *lb.Server) error {
+	if err := s.checkServer(c, v); err != nil {
+		return fmt.Errorf("service %s: server %s: %w", c.Key, v.Addr, err)
+	}
+	return nil
 }
 
 // Hold has the ways to the servers at addrs at hand until the function that it returns is called: many that are checked first and added then
@@ -251,7 +261,7 @@ func (s *Store) PathChanged(addrs ...lb.Addr) error {
 	defer s.mu.Unlock()
 	c := s.begin()
 	for _, addr := range addrs {
-		for v := range s.byAddr[addr] {
+		for v := s.byAddr[addr]; v != nil; v = v.next {
 			c.compile(v)
 		}
 	}

@@ -95,7 +95,11 @@ type metered struct {
 func (s *Shared) Meter(id lb.ServerID) {
 	s.meters.mu.Lock()
 	defer s.meters.mu.Unlock()
-	s.meters.top = max(s.meters.top, id.Slot()>>pageBits+1)
+	top := id.Slot()>>pageBits + 1
+	if top <= s.meters.top {
+		return
+	}
+	s.meters.top = top
 	for _, m := range s.meters.all {
 		m.grow(s.meters.top)
 	}

@@ -195,6 +195,15 @@ func (r *Rules) Service(key lb.ServiceKey) (Service, bool) {
 	return c, true
 }
 
+// Peek is Service without the copy: the servers are the rules' own, to be looked at until the next change.
+func (r *Rules) Peek(key lb.ServiceKey) (*Service, bool) {
+	s := r.byKey[key]
+	if s == nil {
+		return &Service{}, false
+	}
+	return &s.Service, true
+}
+
 func (r *Rules) add(svc Service) {
 	if r.byKey == nil {
 		r.byKey = map[lb.ServiceKey]*service{}

@@ -1,6 +1,7 @@
 package ipvsadm
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -82,6 +83,10 @@ func parseAddrPort(s string, proto lb.Proto, names *serviceNames) (a lb.Addr, po
 // parseIPv4 reads what inet_aton(3) reads: one to four numbers, decimal, octal (0...) or hexadecimal (0x...), the last of which
 // fills what remains: 10.1 is 10.0.0.1, and -M 24 is the mask 0.0.0.24, not a prefix (recorded).
 func parseIPv4(s string) (v uint32, ok bool) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Is4() { // most are in the usual form, which is the same to both
+		b := ip.As4()
+		return binary.BigEndian.Uint32(b[:]), true
+	}
 	parts := strings.SplitN(s, ".", 5)
 	if len(parts) > 4 {
 		return 0, false

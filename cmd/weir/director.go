@@ -34,6 +34,8 @@ type director struct {
 	rules  *ipvsadm.Rules // what it started with
 
 	ifaces      []iface
+	ownChanges  atomic.Uint64 // of the host's addresses, as the watcher heard of them
+	ownSeen     uint64        // of them, when ifaces had their own read
 	steer       *bpf.Steer
 	watcher     *paths.Watcher
 	reach       *control.Reach
@@ -196,6 +198,7 @@ func (d *director) fail(err error) {
 
 // setOwn tells steer and the workers which addresses are the host's own.
 func (d *director) setOwn(addrs []lb.Addr) error {
+	d.ownChanges.Add(1)
 	d.store.SetOwn(addrs)
 	return d.steer.SetOwn(addrs)
 }

@@ -19,6 +19,8 @@ import (
 type iface struct {
 	paths.Interface
 	frameSize int // bytes, for the life of its queues
+
+	own, own6 lb.Addr // addresses that it speaks for itself from
 }
 
 // findInterfaces looks at every interface named and reports all that is wrong with them.
@@ -36,7 +38,7 @@ func (d *director) findInterfaces(context.Context) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--interface %q: %w", name, err))
 		}
-		d.ifaces = append(d.ifaces, iface{f, frameSize(f.MTU)})
+		d.ifaces = append(d.ifaces, iface{Interface: f, frameSize: frameSize(f.MTU)})
 	}
 	return errors.Join(errs...)
 }
@@ -88,10 +90,16 @@ func usable(f paths.Interface) error {
 // workerIfaces returns the interfaces as workers see them.
 func (d *director) workerIfaces() []dataplane.Iface {
 	list := make([]dataplane.Iface, len(d.ifaces))
-	for i, f := range d.ifaces {
-		v4, v6 := ownAddresses(f.Name)
-		list[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: v4, Addr6: v6}
+	// The host's addresses may be thousands, of services: they are read only when they have changed.
+	changes := d.ownChanges.Load()
+	for i := range d.ifaces {
+		f := &d.ifaces[i]
+		if changes != d.ownSeen {
+			f.own, f.own6 = ownAddresses(f.Name)
+		}
+		list[i] = dataplane.Iface{Name: f.Name, Ifindex: f.Index, MAC: f.MAC, MTU: f.MTU, Addr: f.own, Addr6: f.own6}
 	}
+	d.ownSeen = changes
 	return list
 }
 

@@ -10,6 +10,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -106,10 +107,10 @@ func (d *Director) settle(ctx context.Context) error {
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d, rules: d.rules}
-	for i, c := range commands {
-		err := e.check(c)
+	for i := range commands {
+		err := e.check(&commands[i])
 		if err == nil {
-			err = e.apply(c)
+			err = e.apply(commands[i])
 		}
 		if err != nil {
 			done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)})
@@ -129,10 +130,10 @@ const maxProblems = 100
 // whole does all commands or none.
 func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d, rules: d.rules.Clone()}
-	for i, c := range commands {
-		err := e.check(c)
+	for i := range commands {
+		err := e.check(&commands[i])
 		if err == nil {
-			err = e.apply(c)
+			err = e.apply(commands[i])
 		}
 		if err != nil {
 			if done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)}); len(done.Refused) == maxProblems {
@@ -194,15 +195,17 @@ func (d *Director) replace(rules *ipvsadm.Rules) (done bool, err error) {
 }
 
 // newServers returns the addresses of the servers that commands add, each once.
-func newServers(commands []ipvsadm.Command) []lb.Addr {
-	seen := map[lb.Addr]bool{}
-	for _, c := range commands {
-		if c.Op == ipvsadm.OpAddServer {
-			seen[c.Server.Addr] = true
+func newServers(commands []ipvsadm.Command) (addrs []lb.Addr) {
+	for i := range commands {
+		if commands[i].Op == ipvsadm.OpAddServer {
+			addrs = append(addrs, commands[i].Server.Addr)
 		}
 	}
-	return slices.Collect(maps.Keys(seen))
+	slices.SortFunc(addrs, compare)
+	return slices.Compact(addrs)
 }
+
+func compare(a, b lb.Addr) int { return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo)) }
 
 // servers counts the services that have each server.
 func servers(services []lb.Service) map[lb.Addr]int {

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -27,20 +26,24 @@ type edit struct {
 }
 
 // check returns why a command cannot be done, ipvsadm's reasons first.
-func (e *edit) check(c ipvsadm.Command) error {
-	if err := e.rules.Check(c); err != nil {
+func (e *edit) check(c *ipvsadm.Command) error {
+	if err := e.rules.Check(*c); err != nil {
 		return err
 	}
-	var part lb.Service // as much of the service as the command changes
+	var err error
 	switch c.Op {
 	case ipvsadm.OpAddService:
-		part = c.Service.Service
+		err = e.Store.Check([]lb.Service{c.Service.Service})
 	case ipvsadm.OpEditService:
-		s, _ := e.rules.Service(c.Service.Key)
-		part = c.Service.Service
-		part.Servers = s.Servers
-	case ipvsadm.OpAddServer, ipvsadm.OpEditServer:
-		s, _ := e.rules.Service(c.Service.Key)
+		s, _ := e.rules.Peek(c.Service.Key)
+		changed := c.Service.Service
+		changed.Servers = s.Servers
+		err = e.Store.Check([]lb.Service{changed})
+	case ipvsadm.OpAddServer:
+		s, _ := e.rules.Peek(c.Service.Key)
+		err = e.Store.CheckServer(&s.Service, &c.Server)
+	case ipvsadm.OpEditServer:
+		s, _ := e.rules.Peek(c.Service.Key)
 		if same, ok := find(s.Servers, c.Server); ok {
 			// Whether a server can be reached is no matter when its weight is taken away.
 			same.Weight, same.Upper, same.Lower = c.Server.Weight, c.Server.Upper, c.Server.Lower
@@ -48,12 +51,9 @@ func (e *edit) check(c ipvsadm.Command) error {
 				return nil
 			}
 		}
-		part = s.Service
-		part.Servers = []lb.Server{c.Server}
-	default:
-		return nil
+		err = e.Store.CheckServer(&s.Service, &c.Server)
 	}
-	if err := e.Store.Check([]lb.Service{part}); err != nil {
+	if err != nil {
 		return &ipvsadm.Error{Status: 255, Text: err.Error(), Where: c.Source}
 	}
 	return nil
@@ -71,7 +71,7 @@ func find(servers []lb.Server, v lb.Server) (lb.Server, bool) {
 
 // addAddresses puts new services' addresses on the host, all in one go: each go looks through all that the host has.
 func (e *edit) addAddresses() error {
-	slices.SortFunc(e.added, func(a, b lb.Addr) int { return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo)) })
+	slices.SortFunc(e.added, compare)
 	added := slices.Compact(e.added)
 	e.added = nil
 	return e.add(added)
@@ -95,7 +95,7 @@ func (e *edit) apply(c ipvsadm.Command) error {
 		}
 		return nil
 	case ipvsadm.OpEditServer:
-		s, _ := e.rules.Service(key)
+		s, _ := e.rules.Peek(key)
 		if same, _ := find(s.Servers, c.Server); same == c.Server {
 			e.touches = append(e.touches, c)
 		}
@@ -122,7 +122,7 @@ func (e *edit) touch(key lb.ServiceKey) {
 	if e.before == nil {
 		e.before, e.removed = map[lb.ServiceKey]bool{}, map[lb.ServiceKey]bool{}
 	}
-	_, e.before[key] = e.rules.Service(key)
+	_, e.before[key] = e.rules.Peek(key)
 	e.touched = append(e.touched, key)
 }
 

@@ -150,9 +150,16 @@ func ToError(err error) *Error {
 }
 
 func (s *Admin) change(r *http.Request) (any, error) {
-	var c Change
-	if err := decode(r, &c); err != nil {
+	body, err := readBody(r)
+	if err != nil {
 		return nil, err
+	}
+	c, ok := quickChange(body)
+	if !ok {
+		c = Change{}
+		if err := decode(body, &c); err != nil {
+			return nil, err
+		}
 	}
 	if len(c.Commands) > maxCommands {
 		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Errorf("%d commands: %d at most", len(c.Commands), maxCommands)}
@@ -191,7 +198,11 @@ func changes(c ipvsadm.Command) error {
 
 func (s *Admin) drain(r *http.Request) (any, error) {
 	var d Drain
-	if err := decode(r, &d); err != nil {
+	body, err := readBody(r)
+	if err == nil {
+		err = decode(body, &d)
+	}
+	if err != nil {
 		return nil, err
 	}
 	server, err := netip.ParseAddrPort(d.Server)
@@ -275,17 +286,24 @@ func (q *TraceQuery) Check() error {
 	return nil
 }
 
-// decode reads a request's body, which must be one JSON value with the fields of v and nothing else.
-func decode(r *http.Request, v any) error {
+// readBody reads a request's body.
+func readBody(r *http.Request) ([]byte, error) {
 	if err := only(r); err != nil {
-		return err
+		return nil, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), 4<<20)) + bytes.MinRead) // -1: it is not said
+	_, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &refusal{http.StatusRequestEntityTooLarge, fmt.Errorf("the request is larger than %d bytes", maxBody)}
+		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Errorf("the request is larger than %d bytes", maxBody)}
 	} else if err != nil {
-		return bad("body: %w", err)
+		return nil, bad("body: %w", err)
 	}
+	return body.Bytes(), nil
+}
+
+// decode reads a body, which must be one JSON value with the fields of v and nothing else.
+func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
