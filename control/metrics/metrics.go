@@ -9,10 +9,8 @@ package metrics
 
 import (
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,12 +27,12 @@ type Source interface {
 }
 
 // Handler answers Prometheus and whoever asks after weir's health. Ready returns why packets are not served, or nil. Every scrape reads
-// the source anew; two at a time at most.
+// the source anew; two at a time at most. How long an answer may take is the server's to say: a time-out here would hold all of it in memory.
 func Handler(s Source, ready func() error) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 20 * time.Second}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer{registry, s}, promhttp.HandlerOpts{MaxRequestsInFlight: 2}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
@@ -75,17 +73,7 @@ var (
 	info   = gauge("build_info", "1, with the version that runs.", "version")
 	uptime = gauge("uptime_seconds", "Time since the start.")
 
-	serviceConns   = counter("service_connections_total", "Connections opened.", "protocol", "service")
-	servicePackets = counter("service_packets_total", "Packets forwarded, in: from clients, out: to them.", "protocol", "service", "direction")
-	serviceBytes   = counter("service_bytes_total", "Bytes of IP forwarded, in: from clients, out: to them.", "protocol", "service", "direction")
-
-	serverConns   = counter("server_connections_total", "Connections opened.", "protocol", "service", "server")
-	serverPackets = counter("server_packets_total", "Packets forwarded, in: from clients, out: to them.", "protocol", "service", "server", "direction")
-	serverBytes   = counter("server_bytes_total", "Bytes of IP forwarded, in: from clients, out: to them.", "protocol", "service", "server", "direction")
-	serverActive  = gauge("server_connections_active", "Connections in an active state.", "protocol", "service", "server")
-	serverIdle    = gauge("server_connections_inactive", "All other connections.", "protocol", "service", "server")
-	serverWeight  = gauge("server_weight", "Weight as configured; 0 gets no new connections.", "protocol", "service", "server")
-	unreachable   = gauge("servers_unreachable", "Servers of services that packets cannot be sent to.")
+	unreachable = gauge("servers_unreachable", "Servers of services that packets cannot be sent to.")
 
 	received  = counter("received_packets_total", "Packets taken from the interfaces.")
 	forwarded = counter("forwarded_packets_total", "Packets forwarded, or given to the host.", "to")
@@ -124,41 +112,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	put := func(m metric, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
 	}
-	l := api.FromListing(c.source.Listing())
-	for i := range l.Services {
-		collectService(put, &l.Services[i])
-	}
 	collectStatus(put, c.source.Status())
 }
 
 type putter func(m metric, v float64, labels ...string)
-
-func collectService(put putter, s *api.Service) {
-	protocol, name := s.Protocol, netip.AddrPortFrom(s.Address, s.Port).String()
-	if s.Mark != 0 {
-		protocol, name = "mark", strconv.FormatUint(uint64(s.Mark), 10)
-		if s.IPv6 {
-			protocol = "mark6"
-		}
-	}
-	traffic := func(conns, packets, bytes metric, t *api.Traffic, labels ...string) {
-		with := func(direction string) []string { return append(labels[:len(labels):len(labels)], direction) }
-		put(conns, float64(t.Conns), labels...)
-		put(packets, float64(t.InPackets), with("in")...)
-		put(packets, float64(t.OutPackets), with("out")...)
-		put(bytes, float64(t.InBytes), with("in")...)
-		put(bytes, float64(t.OutBytes), with("out")...)
-	}
-	traffic(serviceConns, servicePackets, serviceBytes, &s.Total, protocol, name)
-	for i := range s.Servers {
-		v := &s.Servers[i]
-		labels := []string{protocol, name, netip.AddrPortFrom(v.Address, v.Port).String()}
-		traffic(serverConns, serverPackets, serverBytes, &v.Total, labels...)
-		put(serverActive, float64(v.Active), labels...)
-		put(serverIdle, float64(v.Inactive), labels...)
-		put(serverWeight, float64(v.Weight), labels...)
-	}
-}
 
 func collectStatus(put putter, s api.Status) {
 	put(info, 1, s.Version)

@@ -2,12 +2,15 @@ package metrics
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"weir/control/api"
 	"weir/ipvsadm"
@@ -41,17 +44,73 @@ func (full) Listing() ipvsadm.Listing {
 func TestNamesFollowPrometheussConventions(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(collector{full{}})
-	problems, err := testutil.GatherAndLint(r)
+	g := gatherer{r, full{}}
+	problems, err := testutil.GatherAndLint(g)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	families, err := r.Gather()
-	if err != nil || len(families) != len(all) {
-		t.Errorf("%d families, want all %d: %v", len(families), len(all), err)
+	families, err := g.Gather()
+	if want := len(all) + len(ofServices) + len(ofServers); err != nil || len(families) != want {
+		t.Errorf("%d families, want all %d: %v", len(families), want, err)
 	}
+	// A registry of registries looks at everything that one alone would look at: order, names, labels that are there twice.
+	if _, err := (prometheus.Gatherers{g}).Gather(); err != nil {
+		t.Error(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if !slices.IsSortedFunc(m.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) }) {
+				t.Errorf("%s: labels in the order %v", f.GetName(), m.Label)
+			}
+		}
+	}
+	if !slices.IsSortedFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) }) {
+		t.Error("the families are not in order")
+	}
+}
+
+// large is a source of many servers.
+type large struct {
+	full
+	services, servers int
+}
+
+func (l large) Listing() ipvsadm.Listing {
+	out := ipvsadm.Listing{Services: make([]ipvsadm.ListedService, l.services)}
+	for i := range out.Services {
+		s := &out.Services[i]
+		s.Service.Key = lb.ServiceKey{Proto: lb.TCP, Addr: lb.AddrFrom4(0xc6120000 + uint32(i)), Port: 80}
+		for j := range l.servers {
+			s.Service.Servers = append(s.Service.Servers, lb.Server{Addr: lb.AddrFrom4(0x0a800000 + uint32(i*l.servers+j)), Port: 8080, Mode: lb.NAT, Weight: 5})
+		}
+		s.Servers = make([]ipvsadm.ServerLoad, l.servers)
+	}
+	return out
+}
+
+func BenchmarkScrape(b *testing.B) {
+	h := Handler(large{services: 10_000, servers: 10}, func() error { return nil })
+	for b.Loop() {
+		w := discard{http.Header{}, new(int64)}
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		b.SetBytes(*w.n)
+	}
+}
+
+// discard is a client that reads fast.
+type discard struct {
+	header http.Header
+	n      *int64
+}
+
+func (d discard) Header() http.Header { return d.header }
+func (d discard) WriteHeader(int)     {}
+func (d discard) Write(b []byte) (int, error) {
+	*d.n += int64(len(b))
+	return len(b), nil
 }
 
 func TestHandler(t *testing.T) {
