@@ -10,7 +10,7 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test check generate bench bench-check fuzz install deps fuzz-short clean
+.PHONY: help build demo test check generate bench bench-vm bench-check fuzz install deps fuzz-short clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ generate: ## compile the BPF programs again (clang)
 
 bench: deps build ## the benchmarks (BENCH=--quick: in seconds); what they print belongs into bench/RESULTS.md
 	@bench/run.sh $(BENCH)
+
+bench-vm: deps ## weir beside real IPVS, with pktgen, in a QEMU guest with Debian's kernel (BENCH=--help: its flags)
+	@bench/vm/run.sh $(BENCH)
 
 bench-check: deps ## compare the in-memory benchmarks with bench/baseline.txt (bench/check.sh --update makes it)
 	@bench/check.sh

@@ -15,9 +15,9 @@ import (
 var IPVS = Candidate{Name: "IPVS", Modes: []lb.Mode{lb.DR, lb.NAT, lb.TUN}, absent: noIPVS, start: func(s *setting) (*running, error) {
 	// IPVS takes packets on their way up to a socket (net/netfilter/ipvs/ip_vs_core.c, LOCAL_IN): the VIP has to be the director's own.
 	s.director.AddAddr("lo", vip.Addr().String()+"/32")
-	rules := []string{fmt.Sprintf("-A -u %s -s rr", vip)}
+	rules := []string{fmt.Sprintf("-A %s -s rr", s.service(vip))}
 	for _, server := range s.listed {
-		rules = append(rules, fmt.Sprintf("-a -u %s -r %s:%d %s", vip, server.addr, s.portOf(), modeFlags[s.Mode]))
+		rules = append(rules, fmt.Sprintf("-a %s -r %s:%d %s", s.service(vip), server.addr, s.portOf(), modeFlags[s.Mode]))
 	}
 	for _, rule := range rules {
 		if _, err := s.director.Run("ipvsadm", strings.Fields(rule)...); err != nil {

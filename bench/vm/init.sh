@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The guest's first process (run.sh puts it there): makes the machine usable, runs the program with the kernel's remaining arguments, says how it
 # ended, and turns the machine off.
 /bin/busybox --install -s /bin

@@ -30,7 +30,7 @@ if [ ! -e "$kernel/unpacked" ]; then
 	echo "fetching $package" >&2
 	rm -rf "$kernel"
 	mkdir -p "$kernel"
-	(cd "$kernel" && apt-get -qq download "$package" && dpkg-deb -x ./*.deb . && rm ./*.deb && touch unpacked)
+	(cd "$kernel" && { apt-get -qq download "$package" 2>/dev/null || { apt-get -qq update && apt-get -qq download "$package"; }; } && dpkg-deb -x ./*.deb . && rm ./*.deb && touch unpacked)
 fi
 
 echo "making the guest's root" >&2
@@ -50,7 +50,7 @@ for program in "${programs[@]}"; do
 	done
 done
 modules=$kernel/lib/modules/$version
-cp "$modules"/modules.{builtin,order} "$root/lib/modules/$version/"
+cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
 (cd "$modules" && find kernel/net kernel/lib kernel/crypto kernel/arch kernel/drivers/net/veth.ko -name '*.ko' -print0 | cpio -0pdm --quiet "$OLDPWD/$root/lib/modules/$version")
 PATH=$PATH:/sbin:/usr/sbin depmod -b "$root" "$version"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd.gz"

@@ -187,5 +187,5 @@ func (l *Lab) StartWeir(ctx context.Context, weir string, log io.Writer, service
 	args = append(append(args, "--assign-addresses", "--admin-socket", l.Socket()), flags...)
 	p := l.Director.StartTee(log, weir, args...)
 	context.AfterFunc(ctx, func() { p.Signal(syscall.SIGTERM) })
-	return p, p.WaitOutput("msg=ready", 20*time.Second)
+	return p, p.WaitOutput("msg=ready", time.Minute)
 }
