@@ -1,6 +1,8 @@
 package control
 
 import (
+	"slices"
+
 	"weir/dataplane"
 	"weir/ipvsadm"
 	"weir/lb"
@@ -143,15 +145,16 @@ func (s *Store) Read(l *ipvsadm.ListedService) {
 		return
 	}
 	l.Total, l.Rate = v.meter.read(s.traffic(v))
-	place := make(map[serverKey]int, len(l.Service.Servers))
-	for i, x := range l.Service.Servers {
-		place[serverKey{addr: x.Addr, port: x.Port}] = i
-	}
 	l.Servers = make([]ipvsadm.ServerLoad, len(l.Service.Servers))
-	for _, x := range v.servers {
-		i, ok := place[serverKey{addr: x.config.Addr, port: x.config.Port}]
-		if !ok {
-			continue
+	last := len(l.Service.Servers) - 1
+	for n, x := range v.servers {
+		// Theirs are in the order they were added, as a rule, and these the other way round.
+		is := func(s lb.Server) bool { return s.Addr == x.key.addr && s.Port == x.key.port }
+		i := last - n
+		if i < 0 || !is(l.Service.Servers[i]) {
+			if i = slices.IndexFunc(l.Service.Servers, is); i < 0 {
+				continue
+			}
 		}
 		load := &l.Servers[i]
 		load.Total, load.Rate = x.meter.read(s.shared.Traffic(x.id))

@@ -75,7 +75,7 @@ func (t *changeTest) pageThrough(ctx context.Context, p *Paging) (err error) {
 	}
 	client := netip.AddrPortFrom(plus(firstClient.Addr(), (t.plan.Connections-1)/64512), 2000)
 	for _, args := range [][]string{{"connections", "--limit", "1"}, {"connections", "--count"}, {"connections", "--client", client.String()},
-		{"connections"}, {"connections", "--json"}, {"-Lnc"}} {
+		{"connections"}} {
 		t.progress("weiradm " + strings.Join(args, " "))
 		c, err := t.weiradm(ctx, "", args...)
 		if err != nil {

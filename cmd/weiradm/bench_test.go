@@ -67,3 +67,16 @@ func BenchmarkOneOfMany(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkList prints 10,000 services of ten servers by weiradm -Ln.
+func BenchmarkList(b *testing.B) {
+	r := newRig(b)
+	if exit, _, stderr := r.weiradm("-R", manyRules(10_000)); exit != 0 {
+		b.Fatal(stderr)
+	}
+	for b.Loop() {
+		if exit, _, stderr := r.weiradm("-Ln", ""); exit != 0 {
+			b.Fatal(stderr)
+		}
+	}
+}

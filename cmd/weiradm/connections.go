@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -58,30 +60,31 @@ func (p *program) countConnections(f api.Filter, asJSON bool) error {
 
 func (p *program) showConnections(f api.Filter, limit int, asJSON bool) error {
 	const layout = "%-4s %-11s %6s  %-7s %-22s %-22s %-22s %s\n"
-	lines := json.NewEncoder(p.stdout)
+	out := bufio.NewWriterSize(p.stdout, 64<<10) // a page's lines leave together
+	lines := json.NewEncoder(out)
 	if !asJSON {
-		fmt.Fprintf(p.stdout, layout, "PROT", "STATE", "LEFT", "MODE", "CLIENT", "VIRTUAL", "SERVER", "LOCAL")
+		fmt.Fprintf(out, layout, "PROT", "STATE", "LEFT", "MODE", "CLIENT", "VIRTUAL", "SERVER", "LOCAL")
 	}
 	n := 0
-	for c, err := range p.client.Connections(p.ctx, f) {
-		if err != nil {
-			return err
+	for page, err := range p.client.Pages(p.ctx, f) {
+		if limit > 0 {
+			page = page[:min(limit-n, len(page))]
 		}
-		if asJSON {
-			err = lines.Encode(c)
-		} else {
+		n += len(page)
+		for _, c := range page {
+			if asJSON {
+				_ = lines.Encode(c) // as with Fprintln, out keeps the error
+				continue
+			}
 			local := ""
 			if c.Local.IsValid() {
 				local = c.Local.String()
 			}
 			line := fmt.Sprintf(layout, c.Protocol, c.State, clock(c.Expires), c.Mode, c.Client, c.Virtual, c.Server, local)
-			_, err = fmt.Fprintln(p.stdout, strings.TrimRight(line, " \n"))
+			fmt.Fprintln(out, strings.TrimRight(line, " \n"))
 		}
-		if err != nil {
+		if err = errors.Join(err, out.Flush()); err != nil || limit > 0 && n == limit {
 			return err
-		}
-		if n++; n == limit {
-			return nil
 		}
 	}
 	return nil

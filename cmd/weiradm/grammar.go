@@ -121,14 +121,10 @@ func (p *program) do(c ipvsadm.Command, args []string, atomic bool) error {
 		}
 		fallthrough
 	case ipvsadm.OpSave:
-		services, err := p.client.Services(p.ctx)
-		if err != nil {
-			return err
+		if len(args) == 0 {
+			args = []string{"-L"}
 		}
-		if c.Op == ipvsadm.OpSave {
-			return ipvsadm.Save(p.stdout, services.Listing(), c.Options.Numeric)
-		}
-		return ipvsadm.List(p.stdout, services.Listing(), c)
+		return p.client.List(p.ctx, args, p.stdout)
 	}
 	if err := c.Unsupported(); err != nil {
 		return err

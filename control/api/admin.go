@@ -73,6 +73,7 @@ func (s *Admin) handler() http.Handler {
 		}
 		return FromListing(s.backend.Listing()), nil
 	}))
+	mux.HandleFunc("GET /v1/list", s.list)
 	mux.HandleFunc("GET /v1/status", answer(func(r *http.Request) (any, error) {
 		if err := only(r); err != nil {
 			return nil, err

@@ -70,6 +70,12 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"GET", "/v2/services", "", 404, `GET /v2/services: there is no such request; this is weir's /v1`},
 		{"DELETE", "/v1/services", "", 404, `DELETE /v1/services: there is no such request; this is weir's /v1`},
 		{"GET", "/v1/services?all=1", "", 400, `parameter "all": this request takes none`},
+		{"GET", "/v1/list", "", 400, `command: the line is empty`},
+		{"GET", "/v1/list?command=-C", "", 400, `-C is not listed here; allowed: -L, -S`},
+		{"GET", "/v1/list?command=-L+-c", "", 400, `-L is not listed here; allowed: -L, -S`},
+		{"GET", "/v1/list?command=-L+--stat", "", 400, `command: `},
+		{"GET", "/v1/list?command=-L&words=-L", "", 400, `parameter "words": allowed: command`},
+		{"GET", "/v1/list?command=-L+-t+192.0.2.1:80", "", 422, `No such service`},
 		{"GET", "/v1/status?x", "", 400, `parameter "x": this request takes none`},
 		{"POST", "/v1/change", ``, 400, `JSON, byte 0: ends too early`},
 		{"POST", "/v1/change", `{"commands":[["-C"]]`, 400, `JSON, byte 20: ends too early`},
@@ -134,6 +140,17 @@ func TestTheClientAndTheServer(t *testing.T) {
 	}
 	if s, err := c.Services(t.Context()); err != nil || s.TableSize != 7 {
 		t.Errorf("%+v, %v", s, err)
+	}
+	var text strings.Builder
+	if err := c.List(t.Context(), []string{"-L", "-n"}, &text); err != nil || !strings.HasPrefix(text.String(), "IP Virtual Server version 1.2.1 (size=7)\n") {
+		t.Errorf("%q, %v", text.String(), err)
+	}
+	if err := c.List(t.Context(), []string{"-S"}, &text); err != nil {
+		t.Error(err)
+	}
+	var none *Error
+	if err := c.List(t.Context(), []string{"-L", "-f", "7"}, &text); !errors.As(err, &none) || none.Status != 1 {
+		t.Errorf("%v", err)
 	}
 	if s, err := c.Status(t.Context()); err != nil || s.Version != "test" {
 		t.Errorf("%+v, %v", s, err)

@@ -9,6 +9,7 @@
 //
 //	POST /v1/change       Change -> Changed       any rules, -Z; answered when every worker has them
 //	GET  /v1/services     -> Services             configuration and counters, as ipvsadm -L shows them
+//	GET  /v1/list         -> text                 what ipvsadm prints for command=-L... or -S..., but for -L -c
 //	GET  /v1/status       -> Status               interfaces, workers, table, drops
 //	GET  /v1/connections  -> Connections          a page of the connection table; see Filter
 //	GET  /v1/trace        -> Trace                where a flow would go, and why
@@ -304,6 +305,7 @@ const (
 	maxBody     = 32 << 20         // bytes of a Change
 	maxCommands = 1 << 20          // in it
 	maxPage     = 10_000           // connections of one answer
+	firstPage   = 100              // of the first one of Client.Pages
 	readTime    = 20 * time.Second // for a whole request
 	headerTime  = 5 * time.Second
 	writeTime   = time.Minute // for a whole answer

@@ -74,22 +74,34 @@ func (c *Client) Page(ctx context.Context, f Filter, from uint32, limit int, cou
 	return call[Connections](ctx, c, "GET", "connections?"+v.Encode(), nil)
 }
 
-// Connections yields all connections that the filter takes, page by page. A connection that lives as long as the iteration is
-// yielded once. An error is the last thing it yields.
-func (c *Client) Connections(ctx context.Context, f Filter) iter.Seq2[Connection, error] {
-	return func(yield func(Connection, error) bool) {
-		for from := uint32(0); ; {
-			page, err := c.Page(ctx, f, from, maxPage, false)
-			if err != nil {
-				yield(Connection{}, err)
+// Pages yields the connections that the filter takes, page by page: a short one first, which comes at once. A connection that lives as long as
+// the iteration is in one of them. An error is the last thing it yields.
+func (c *Client) Pages(ctx context.Context, f Filter) iter.Seq2[[]Connection, error] {
+	return func(yield func([]Connection, error) bool) {
+		from, limit := uint32(0), firstPage
+		for {
+			page, err := c.Page(ctx, f, from, limit, false)
+			if !yield(page.Connections, err) || err != nil {
 				return
 			}
-			for _, conn := range page.Connections {
+			if from, limit = page.Next, min(4*limit, maxPage); from == 0 {
+				return
+			}
+		}
+	}
+}
+
+// Connections yields the same one by one.
+func (c *Client) Connections(ctx context.Context, f Filter) iter.Seq2[Connection, error] {
+	return func(yield func(Connection, error) bool) {
+		for page, err := range c.Pages(ctx, f) {
+			for _, conn := range page {
 				if !yield(conn, nil) {
 					return
 				}
 			}
-			if from = page.Next; from == 0 {
+			if err != nil {
+				yield(Connection{}, err)
 				return
 			}
 		}
