@@ -38,7 +38,7 @@ generate: ## compile the BPF programs again (clang)
 	@scripts/deps.sh clang llvm libbpf-dev
 	$(GO) generate ./...
 
-bench: deps build ## the benchmarks (BENCH=--quick: in seconds); what they print belongs into bench/RESULTS.md
+bench: deps build ## the benchmarks, half an hour (BENCH=--quick: a minute or two); what they print belongs into bench/RESULTS.md
 	@bench/run.sh $(BENCH)
 
 bench-vm: deps ## weir beside real IPVS, with pktgen, in a QEMU guest with Debian's kernel (BENCH=--help: its flags)

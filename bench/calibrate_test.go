@@ -7,30 +7,36 @@ import "testing"
 func BenchmarkCalibrate(b *testing.B) {
 	b.Run("kind=cpu", func(b *testing.B) {
 		var from, to [256][64]byte
-		sum := uint64(1)
-		for i := range b.N {
-			f := &from[i&255]
-			for j := range 8 {
-				sum = (sum ^ uint64(f[j*8])) * 0x9e3779b97f4a7c15
-				sum ^= sum >> 29
+		timed(b, func() {
+			sum := uint64(1)
+			for i := range b.N {
+				f := &from[i&255]
+				for j := range 8 {
+					sum = (sum ^ uint64(f[j*8])) * 0x9e3779b97f4a7c15
+					sum ^= sum >> 29
+				}
+				copy(to[sum&255][:], f[:])
+				f[i&63] = byte(sum)
 			}
-			copy(to[sum&255][:], f[:])
-			f[i&63] = byte(sum)
-		}
-		sink = sum
+			sink = sum
+		})
 	})
+	var memory []uint64
 	b.Run("kind=memory", func(b *testing.B) {
-		memory := make([]uint64, 256<<20/8)
-		for i := range memory {
-			memory[i] = uint64(i)
+		if memory == nil {
+			memory = make([]uint64, 256<<20/8)
+			for i := range memory {
+				memory[i] = uint64(i)
+			}
 		}
-		b.ResetTimer()
-		sum := uint64(1)
-		for i := range b.N {
-			at := (uint64(i)*0x9e3779b97f4a7c15 ^ sum&1) >> 39 // the next address does not wait for more than one bit of the last value
-			sum += memory[at]
-		}
-		sink = sum
+		timed(b, func() {
+			sum := uint64(1)
+			for i := range b.N {
+				at := (uint64(i)*0x9e3779b97f4a7c15 ^ sum&1) >> 39 // the next address does not wait for more than one bit of the last value
+				sum += memory[at]
+			}
+			sink = sum
+		})
 	})
 }
 

@@ -194,8 +194,8 @@ func BenchmarkCollection(b *testing.B) {
 	}
 }
 
-// BenchmarkWorkers is the time per packet of all workers together, on one table, each with flows of its own as a NIC spreads them.
-func BenchmarkWorkers(b *testing.B) {
+// BenchmarkParallel is the time per packet of all workers together, on one table, each with flows of its own as a NIC spreads them.
+func BenchmarkParallel(b *testing.B) {
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT} {
 		for _, workers := range []int{1, 2} {
 			b.Run(fmt.Sprintf("mode=%s/workers=%d", mode, workers), func(b *testing.B) {

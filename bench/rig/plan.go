@@ -85,13 +85,16 @@ func Full(p Programs, t time.Duration) (plan []Comparison) {
 	// NAT and FULLNAT beside netfilter.
 	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Search = lb.NAT, 65_536, true })
 	add(All(p, lb.FULLNAT, UDP), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
+	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode = lb.NAT })
 	// All on one CPU.
-	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, 1_000_000, OneCPU })
+	for _, flows := range []int{1000, 65_536, 1_000_000} {
+		add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, flows, OneCPU })
+	}
 	// Weir beside its own figure with few flows.
 	weir := named(All(p, lb.DR, UDP), "weir")
 	for _, mode := range everyMode {
 		for _, flows := range []int{1000, 1_000_000} {
-			if mode != lb.DR || flows != 1000 {
+			if mode != lb.DR && mode != lb.NAT || flows != 1000 { // those two are there already
 				add(weir, func(l *Load) { l.Mode, l.Flows = mode, flows })
 			}
 		}

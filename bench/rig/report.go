@@ -69,11 +69,17 @@ func (r *Report) Print(w io.Writer) {
 	if t != nil {
 		t.Flush()
 	}
-	if len(r.TCPSeries) == 0 {
-		return
+	if len(r.TCPSeries) > 0 {
+		r.printTCP(w)
 	}
+	if len(r.Goals) > 0 {
+		printGoals(w, r.Goals)
+	}
+}
+
+func (r *Report) printTCP(w io.Writer) {
 	fmt.Fprintln(w, "\nTCP, two arms, all CPUs; wrk with 64 connections, iperf3 with one")
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\trequests/s\tnew connections/s\tGbit/s\tloadavg\t")
 	for _, s := range r.TCPSeries {
 		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.2f\t%.1f\t\n", s.Candidate, s.Median(func(m TCPSample) float64 { return m.Requests }),

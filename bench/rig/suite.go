@@ -51,7 +51,10 @@ type Report struct {
 	Runs    int       `json:"runs"`
 	Series  []*Series `json:"series"`
 
-	TCPSeries []*TCPSeries `json:"tcp,omitempty"`
+	TCPSeries  []*TCPSeries `json:"tcp,omitempty"`
+	Idle       []float64    `json:"idle,omitempty"` // share of a CPU that weir uses with a million connections and no packet, 0 to 1
+	Benchmarks []*Benchmark `json:"benchmarks,omitempty"`
+	Goals      []Goal       `json:"goals,omitempty"`
 }
 
 // Run makes all trials and tells progress about each. When ctx ends, it returns what there is, with the error.

@@ -48,6 +48,13 @@ type tcpCandidate struct {
 }
 
 const (
+	wireName    = "bare AF_XDP wire"
+	haproxyName = "HAProxy"
+	nginxName   = "nginx stream"
+	weirNATName = "weir, NAT"
+)
+
+const (
 	webPort  = 80
 	bulkPort = 5201
 )
@@ -74,12 +81,12 @@ func tcpCandidates() []tcpCandidate {
 		})
 	}
 	return []tcpCandidate{
-		{"bare AF_XDP wire", false, (*tcpTrial).wire},
+		{wireName, false, (*tcpTrial).wire},
 		{"nftables DNAT, offloads on", true, dnat},
 		{"nftables DNAT, offloads off", false, dnat},
-		{"HAProxy", true, (*tcpTrial).haproxy},
-		{"nginx stream", true, (*tcpTrial).nginxStream},
-		{"weir, NAT", false, (*tcpTrial).weir},
+		{haproxyName, true, (*tcpTrial).haproxy},
+		{nginxName, true, (*tcpTrial).nginxStream},
+		{weirNATName, false, (*tcpTrial).weir},
 	}
 }
 

@@ -78,8 +78,7 @@ func trial(c Candidate, load Load, measure func(*setting, *running) (Sample, err
 		return s, err
 	}
 	err = testnet.Run(func(r testnet.Reporter) error {
-		listed := serverList(load.Servers)
-		set := &setting{network: build(r, load.Arms, listed), Load: load, reporter: r, cpu: cpu, listed: listed}
+		set := newSetting(r, load, cpu)
 		run, err := c.start(set)
 		if err != nil {
 			return err
@@ -96,6 +95,11 @@ func trial(c Candidate, load Load, measure func(*setting, *running) (Sample, err
 	return s, nil
 }
 
+func newSetting(r testnet.Reporter, load Load, cpu int) *setting {
+	listed := serverList(load.Servers)
+	return &setting{network: build(r, load.Arms, listed), Load: load, reporter: r, cpu: cpu, listed: listed}
+}
+
 const (
 	// warmUpRate is slow enough for any candidate to open a connection for each flow without loss.
 	warmUpRate = 500_000
@@ -105,12 +109,17 @@ const (
 	drain = 30 * time.Millisecond
 )
 
-func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
+// warmUp opens a connection for each flow.
+func (s *setting) warmUp(ctx context.Context) error {
 	warm, err := s.send(ctx, order{packets: s.opening(), count: max(s.Flows, 1000), rate: warmUpRate})
 	if err != nil {
-		return m, err
+		return err
 	}
-	if err := warm.wait(); err != nil {
+	return warm.wait()
+}
+
+func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
+	if err := s.warmUp(ctx); err != nil {
 		return m, err
 	}
 	if s.Rate > 0 {

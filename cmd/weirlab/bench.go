@@ -38,6 +38,8 @@ type benchOptions struct {
 	tcp      bool
 	only     []string
 	time     time.Duration
+	memory   string // file with what go test -bench printed
+	save     string // file for the report as JSON
 }
 
 // bench is the verb, which has flags of its own.
@@ -54,19 +56,52 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	report, err := suite.Run(ctx, p.say)
 	if o.full && err == nil {
 		var more *rig.Report
-		suite.Plan = rig.AtHalf(report, o.programs, o.time)
+		suite.Plan = rig.Only(rig.AtHalf(report, o.programs, o.time), o.only...)
 		more, err = suite.Run(ctx, p.say)
 		report.Add(more)
+	}
+	if o.full && err == nil {
+		report.Idle, err = rig.Idle(ctx, o.programs, rig.IdleConnections, o.runs, o.time, p.say)
 	}
 	if o.tcp && err == nil {
 		err = report.TCP(ctx, o.programs, o.runs, o.time, o.only, p.say)
 	}
 	p.end()
+	if o.full && err == nil {
+		err = o.judge(report)
+	}
+	if o.save != "" {
+		err = errors.Join(err, save(o.save, report))
+	}
 	if o.json {
 		return errors.Join(err, report.JSON(stdout))
 	}
 	report.Print(stdout)
 	return err
+}
+
+// judge adds the benchmarks in memory, if there are any, and says what of the goals was reached.
+func (o *benchOptions) judge(report *rig.Report) error {
+	if o.memory != "" {
+		f, err := os.Open(o.memory)
+		if err != nil {
+			return fmt.Errorf("--benchmarks: %w", err)
+		}
+		defer f.Close()
+		if err := report.ReadBenchmarks(f); err != nil {
+			return fmt.Errorf("--benchmarks %s: %w", o.memory, err)
+		}
+	}
+	report.Judge()
+	return nil
+}
+
+func save(path string, report *rig.Report) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("--save: %w", err)
+	}
+	return errors.Join(report.JSON(f), f.Close())
 }
 
 // parseBench reads the command line; nil options: all has been said.

@@ -52,6 +52,8 @@ func benchFlags(o *benchOptions, l *rig.Load) (*pflag.FlagSet, *benchWords) {
 	fs.IntVar(&o.runs, "runs", 5, "trials of each candidate under each load")
 	fs.DurationVar(&o.time, "time", time.Second, "that each trial measures")
 	fs.BoolVar(&o.json, "json", false, "print JSON with every sample instead of tables")
+	fs.StringVar(&o.save, "save", "", "`FILE` that gets the same JSON beside what is printed")
+	fs.StringVar(&o.memory, "benchmarks", "", "`FILE` with what go test -bench printed in bench/, for the table of goals")
 	fs.BoolVar(&w.quick, "quick", false, "one run of 200 ms each of some: shows that it works, not how fast")
 	fs.BoolVar(&o.tcp, "tcp", false, "only TCP: requests, connections and bytes per second (wrk, iperf3, nginx, HAProxy)")
 	fs.StringSliceVar(&o.only, "only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
