@@ -103,7 +103,7 @@ func (l *Lab) LIPFor(s Service) netip.Addr {
 }
 
 var (
-	protoFlags = map[lb.Proto]string{lb.TCP: "-t", lb.UDP: "-u"}
+	protoFlags = map[lb.Proto]string{lb.TCP: "-t", lb.UDP: "-u", lb.SCTP: "--sctp-service"}
 	modeFlags  = map[lb.Mode]string{lb.DR: "-g", lb.NAT: "-m", lb.FULLNAT: "-F", lb.TUN: "-i"}
 )
 
