@@ -10,7 +10,7 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test check generate bench bench-vm bench-check fuzz install deps fuzz-short clean
+.PHONY: help build demo test check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ bench: deps build ## the benchmarks, half an hour (BENCH=--quick: a minute or tw
 
 bench-vm: deps ## weir beside real IPVS, with pktgen, in a QEMU guest with Debian's kernel (BENCH=--help: its flags)
 	@bench/vm/run.sh $(BENCH)
+
+plots: ## draw bench/results/*.json (weirlab bench --json) into bench/plots
+	$(GO) run ./bench/plot --output bench/plots bench/results/*.json
 
 bench-check: deps ## compare the in-memory benchmarks with bench/baseline.txt (bench/check.sh --update makes it)
 	@bench/check.sh
