@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"weir/conntrack"
+	"weir/dataplane/packet"
 	"weir/internal/testpkt"
 )
 
@@ -78,6 +79,26 @@ func FuzzWorker(f *testing.F) {
 	}
 	f.Add(true, testpkt.UDP(server, netip.MustParseAddrPort("10.0.0.100:1025")).NoChecksum().Bytes())
 	f.Add(true, testpkt.ICMPError(server6.Addr(), lip6.Netip(), 1, 4, 0, testpkt.UDP(netip.AddrPortFrom(lip6.Netip(), 1025), server6)).Bytes())
+	// SCTP on every port, and IPsec by NAT and in a tunnel.
+	for port, mode := range map[uint16]string{80: "-g", 81: "-m", 82: "-F", 83: "-i"} {
+		rules = append(rules, sctpRules(netip.AddrPortFrom(vip.Addr(), port), mode, "10.0.0.2:90")...)
+		rules = append(rules, sctpRules(netip.AddrPortFrom(vip6.Addr(), port), mode, "[2001:db8:20::2]:90")...)
+		for _, p := range []testpkt.Packet{testpkt.SCTP(cip, netip.AddrPortFrom(vip.Addr(), port)), testpkt.SCTP(cip6, netip.AddrPortFrom(vip6.Addr(), port))} {
+			f.Add(false, p.Chunk(testpkt.ChunkInit, nil).Bytes())
+			f.Add(false, p.Chunk(testpkt.ChunkCookieEcho, []byte("cookie")).Chunk(testpkt.ChunkAbort, nil).Bytes())
+			f.Add(false, p.Chunk(testpkt.ChunkData, make([]byte, 64)).Fragment(0, true).Bytes())
+		}
+	}
+	f.Add(true, testpkt.SCTP(netip.MustParseAddrPort("10.0.0.2:90"), cip, testpkt.ChunkInitAck).Bytes())
+	f.Add(false, testpkt.ICMPError(router, vip.Addr(), 3, 4, 1400, testpkt.SCTP(netip.AddrPortFrom(vip.Addr(), 81), cip, testpkt.ChunkInitAck)).Bytes())
+	rules = append(rules, vpns[0].rules("-m")...)
+	rules = append(rules, vpns[1].rules("-i")...)
+	for _, v := range vpns {
+		f.Add(false, sealed(v.client.Addr(), v.virtual.Addr(), packet.ESP, 64).Bytes())
+		f.Add(false, sealed(v.client.Addr(), v.virtual.Addr(), packet.AH, 1400).DF().Bytes())
+		f.Add(true, sealed(v.server.Addr(), v.client.Addr(), packet.ESP, 64).Fragment(64, true).Bytes())
+	}
+	f.Add(false, testpkt.ICMPError(router, vip.Addr(), 3, 4, 1400, sealed(vip.Addr(), cip.Addr(), packet.ESP, 64)).Bytes())
 	list := services(f, rules...)
 	f.Fuzz(func(t *testing.T, fromServer bool, frame []byte) {
 		if len(frame) == 0 || len(frame) > 1700 {
@@ -103,6 +124,14 @@ func FuzzWorker(f *testing.F) {
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 82)))
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 86)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 86)))
+		for port := uint16(81); port < 84; port++ {
+			d.send(0, 0, testpkt.SCTP(cip, netip.AddrPortFrom(vip.Addr(), port), testpkt.ChunkInit))
+			d.send(0, 0, testpkt.SCTP(cip6, netip.AddrPortFrom(vip6.Addr(), port), testpkt.ChunkInit))
+		}
+		for _, v := range vpns {
+			d.send(0, 0, v.isakmp())
+		}
+		want := d.counters().Received + 2
 		for range 2 {
 			d.queues[0][iface].Inject(frame)
 			d.workers[0].Turn()
@@ -118,7 +147,7 @@ func FuzzWorker(f *testing.F) {
 		for _, s := range c.Stops() {
 			stopped += s.Count
 		}
-		if c.Received != 9 || c.ToServer+c.ToClient+stopped != 9 {
+		if c.Received != want || c.ToServer+c.ToClient+stopped != want {
 			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
 		}
 	})

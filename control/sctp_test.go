@@ -374,3 +374,22 @@ func TestSCTPsCountsAreIPVSs(t *testing.T) {
 	wants("its end", 0, 0)
 }
 
+func TestATraceOfSCTPForetells(t *testing.T) {
+	d := newDirector(t, 1, "-A --sctp-service 192.0.2.10:80 -s sh", "-a --sctp-service 192.0.2.10:80 -r 10.0.0.2:80 -m", "-a --sctp-service 192.0.2.10:80 -r 10.0.0.3:80 -m")
+	f := flowOf(cip, vip)
+	f.Proto = lb.SCTP
+	if tr := d.store.Trace(f, testpkt.ChunkData); tr.Why != reason.NoConnection {
+		t.Errorf("DATA without a connection: %s", tr.Why)
+	}
+	tr := d.store.Trace(f, testpkt.ChunkInit)
+	if !tr.Opens || tr.Choice == nil {
+		t.Fatalf("an INIT: %+v", tr)
+	}
+	if went := d.client(testpkt.SCTP(cip, vip, testpkt.ChunkInit)).Dst.Addr(); went != tr.Choice.Addr.Netip() {
+		t.Errorf("foretold %s, went to %s", tr.Choice.Addr, went)
+	}
+	d.client(testpkt.SCTP(cip, vip, testpkt.ChunkAbort))
+	if tr = d.store.Trace(f, testpkt.ChunkInit); tr.Dir != conntrack.Forward || !tr.Superseded {
+		t.Errorf("an INIT on a closed association: %+v", tr)
+	}
+}
