@@ -74,6 +74,10 @@ func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
 	if p.parsePlain(b) {
 		return reason.None
 	}
+	return p.parse(b)
+}
+
+func (p *Packet) parse(b []byte) reason.Reason {
 	if len(b) < EtherLen {
 		return reason.Truncated
 	}
@@ -89,7 +93,7 @@ func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
 		etherType = binary.BigEndian.Uint16(b[l3+2 : l3+4])
 		l3 += VLANLen
 	}
-	p.L3 = off + l3
+	p.L3 = p.Off + l3
 	if etherType != EtherIPv4 && etherType != EtherIPv6 {
 		return reason.NotIP
 	}
