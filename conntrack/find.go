@@ -72,6 +72,11 @@ func (t *Table) Conn(h Hit, f *lb.Flow, c *Conn) bool {
 	return headIncarnation(e[wHead].Load()) == headIncarnation(h.head)
 }
 
+// At is Find for the one place and for Forward only: what is elsewhere is not looked for.
+func (t *Table) At(f *lb.Flow, at Place) Hit {
+	return t.mem.entries[uint32(at)&^reverseSlot].forward(f, 0, uint32(at)&^reverseSlot)
+}
+
 // Find is Lookup with the help of a Place. It fills c for Reverse only.
 func (t *Table) Find(f *lb.Flow, hash uint64, at Place, c *Conn) Hit {
 	n := uint32(at) &^ reverseSlot

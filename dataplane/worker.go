@@ -172,7 +172,9 @@ func (w *Worker) handleGroup(t *Table, in *IfaceQueue, frames []Frame) {
 		return
 	}
 	for i := range looks {
-		w.handle(t, in, &frames[i], i)
+		if !w.quick(t, in, &frames[i], i) {
+			w.handle(t, in, &frames[i], i)
+		}
 	}
 }
 
@@ -226,19 +228,7 @@ func (w *Worker) forward(t *Table, in *IfaceQueue, p *packet.Packet, hash uint64
 	if t.services.count == 0 { // IPVS handles nothing then (ip_vs_core.c, ipvs->enable)
 		return 0, reason.NoService
 	}
-	conns := w.shared.conns
-	hit := conns.Find(&p.Flow, hash, at, &w.conn)
-	if hit.Dir() == conntrack.Forward && p.TCPFlags&packet.SYN == 0 {
-		// Most packets need no more than what their connection's first cache line and their server say.
-		s := t.Server(hit.ServerID())
-		if mode := hit.Mode(); s != nil && s.ready && (mode == lb.DR || mode == lb.NAT) && conns.Passes(hit, p.TCPFlags, w.now) {
-			if mode == lb.NAT {
-				w.follow(in, p, hit.Ref(), hit.ClientTag())
-			}
-			return w.rewrite(p, s, mode, &s.hop)
-		}
-	}
-	return w.forwardHit(t, in, p, hit)
+	return w.forwardHit(t, in, p, w.shared.conns.Find(&p.Flow, hash, at, &w.conn))
 }
 
 // forwardHit is forward for whatever was found, or not: it leaves the packet's connection in w.conn.
@@ -348,12 +338,17 @@ func (w *Worker) rewrite(p *packet.Packet, s *Server, mode lb.Mode, hop *forward
 	if p.Cut != 0 {
 		w.shares = mode == lb.FULLNAT || mode == lb.TUN
 	}
+	w.countToServer(s.ID, size)
+	return hop.Path.Iface, reason.None
+}
+
+// countToServer counts a packet of so many bytes that goes to a server.
+func (w *Worker) countToServer(id lb.ServerID, size uint64) {
 	w.count.ToServer++
 	w.count.BytesIn += size
-	m := w.meters.cell(s.ID)
+	m := w.meters.cell(id)
 	m.InPackets++
 	m.InBytes += size
-	return hop.Path.Iface, reason.None
 }
 
 func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, reason.Reason) {
