@@ -199,7 +199,9 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var p packet.Packet
 		buf := append(make([]byte, 64), frame...)
-		if p.Parse(buf, 64, len(buf)) != reason.None {
+		why := p.Parse(buf, 64, len(buf))
+		samePlain(t, buf, 64)
+		if why != reason.None {
 			return
 		}
 		if p.L3 < 64+14 || p.L4 < p.L3+20 || p.End < p.L4+8 || p.End > len(buf) {

@@ -1,0 +1,118 @@
+package dataplane_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"weir/conntrack"
+	"weir/dataplane"
+	"weir/dataplane/forward"
+	"weir/dataplane/memqueue"
+	"weir/dataplane/reason"
+	"weir/internal/testpkt"
+	"weir/lb"
+	"weir/sched"
+)
+
+// oneServer is a worker with a service for TCP and one for UDP, whose only server is in the given mode.
+func oneServer(t *testing.T, mode lb.Mode, port uint16, path *forward.Path, second *uint32) (*dataplane.Worker, *memqueue.Queue, *dataplane.Shared) {
+	t.Helper()
+	conns, err := conntrack.New(conntrack.Options{Capacity: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conns.Close)
+	shared := dataplane.NewShared(conns, func() uint32 { return *second })
+	id, load, err := conns.Servers().Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.Meter(id)
+	rip := lb.MustParseAddr("10.0.0.2")
+	edit := shared.Table().Edit()
+	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500, Addr: lb.MustParseAddr("192.0.2.1")}})
+	edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: port, Load: load, Path: path})
+	server := &sched.Server{ID: id, Addr: rip, Port: port, Load: load}
+	for _, proto := range []lb.Proto{lb.TCP, lb.UDP} {
+		edit.SetService(&dataplane.Service{
+			Key:    lb.ServiceKey{Addr: lb.MustParseAddr("192.0.2.10"), Port: 80, Proto: proto},
+			Picker: dataplane.NewPicker(schedulerFunc(func() *sched.Server { return server })), Versions: dataplane.AppendVersion(nil, &sched.List{}),
+		})
+	}
+	shared.Publish(edit.Table())
+	q := memqueue.New(64)
+	return dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: q}}, nil), q, shared
+}
+
+// TestQuickChangesNothing: packets of all kinds, and packets with wrong bytes in them, leave by the quick way as they do by the long one,
+// with the same counts.
+func TestQuickChangesNothing(t *testing.T) {
+	client, vip := netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("192.0.2.10:80")
+	udp, tcp := testpkt.UDP(client, vip).Text("hello"), testpkt.TCP(client, vip, testpkt.ACK).Text("hello")
+	frames := [][]byte{udp.Bytes(), testpkt.TCP(client, vip, testpkt.SYN).Bytes()}
+	for _, p := range []testpkt.Packet{
+		udp, tcp, udp.NoChecksum(), udp.TTL(1), tcp.TTL(1), udp.TTL(2), udp.Pad(60), tcp.Pad(80), udp.Size(1514), tcp.Size(1514), udp.Size(1515).DF(),
+		udp.VLAN(5), tcp.VLAN(5, 6), udp.Options(7, 7, 4, 0, 0, 0, 0), udp.From(testpkt.MAC(9)), tcp.From(testpkt.MAC(9)), udp, tcp, udp.TOS(3),
+		testpkt.TCP(client, vip, testpkt.PSH, testpkt.ACK), testpkt.TCP(client, vip, testpkt.SYN), testpkt.TCP(client, vip, testpkt.FIN, testpkt.ACK),
+		testpkt.TCP(client, vip, testpkt.ACK), testpkt.TCP(client, vip, testpkt.RST), tcp,
+	} {
+		frames = append(frames, p.Bytes())
+	}
+	// The sum becomes zero, which UDP has to send as 0xffff; and bytes that are wrong anywhere in the headers, or missing.
+	random := rand.New(rand.NewPCG(3, 4))
+	for n := range 3000 {
+		f := bytes.Clone(frames[n%len(frames)])
+		switch n % 3 {
+		case 0:
+			random.Shuffle(2, func(int, int) { f[44+random.IntN(2)] = byte(random.Uint32()) })
+			copy(f[40:42], []byte{byte(random.Uint32()), byte(random.Uint32())})
+		case 1:
+			f[random.IntN(min(len(f), 58))] ^= 1 << random.IntN(8)
+		case 2:
+			f = f[:random.IntN(len(f)+1)]
+		}
+		frames = append(frames, f)
+	}
+	path := func() *forward.Path {
+		return &forward.Path{DstMAC: [6]byte(testpkt.MAC(7)), SrcMAC: [6]byte(testpkt.DirectorMAC), MTU: 1500, Source: lb.MustParseAddr("10.0.0.1")}
+	}
+	tagged, narrow := path(), path()
+	tagged.VLANs, narrow.MTU = lb.VLANs(0).Push(lb.CustomerTag, 9), 40
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.TUN} {
+		for name, path := range map[string]*forward.Path{"plain": path(), "tagged": tagged, "narrow": narrow, "none": nil} {
+			for _, port := range []uint16{0, 80, 8080} {
+				t.Run(fmt.Sprintf("%s, path %s, port %d", mode, name, port), func(t *testing.T) {
+					second := uint32(1)
+					quick, quickQueue, quickShared := oneServer(t, mode, port, path, &second)
+					full, fullQueue, fullShared := oneServer(t, mode, port, path, &second)
+					for i, frame := range frames {
+						second = 1 + uint32(i/100)
+						quickQueue.Inject(frame)
+						fullQueue.Inject(frame)
+						quick.Turn()
+						full.TurnInFull()
+						got, want := quickQueue.Sent(), fullQueue.Sent()
+						if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
+							t.Fatalf("packet %d, %x, left as %x, want %x", i, frame, got, want)
+						}
+						if quickQueue.Outstanding() != 0 {
+							t.Fatal("a frame was lost")
+						}
+					}
+					got, want := quick.Counters(), full.Counters()
+					got.Batches, want.Batches, got.Received, want.Received, got.Expired, want.Expired = 0, 0, 0, 0, 0, 0
+					got.Reasons[reason.FragmentLate] = 0 // found out by Turn alone
+					if got != want {
+						t.Errorf("counted %+v, want %+v", got, want)
+					}
+					if got, want := quickShared.Traffic(lb.NewServerID(1, 0)), fullShared.Traffic(lb.NewServerID(1, 0)); got != want {
+						t.Errorf("the server's: %+v, want %+v", got, want)
+					}
+				})
+			}
+		}
+	}
+}
