@@ -313,17 +313,7 @@ func (t *changeTest) underLoad(ctx context.Context, r *ChangeReport) (err error)
 		return err
 	}
 	t.progress(fmt.Sprintf("%d connections", t.plan.Flows))
-	for _, packets := range [][][]byte{t.opening(), t.packets()} { // a SYN-RECV becomes established by the client's ACK
-		src, err := t.send(ctx, order{packets: packets, count: t.plan.Flows, rate: min(t.plan.Packets, warmUpRate)})
-		if err != nil {
-			return err
-		}
-		if err := src.wait(); err != nil {
-			return err
-		}
-		sleep(ctx, drain)
-	}
-	if err := t.established(ctx); err != nil {
+	if err := t.open(ctx); err != nil {
 		return err
 	}
 	t.progress(fmt.Sprintf("%.0f packets/s for %s", t.plan.Packets, t.plan.Time))
@@ -341,17 +331,26 @@ func (t *changeTest) underLoad(ctx context.Context, r *ChangeReport) (err error)
 	return err
 }
 
-// established waits until all connections are.
-func (t *changeTest) established(ctx context.Context) error {
-	for tries := 0; ; tries++ {
+// open establishes all connections: a SYN-RECV is one by the client's ACK. It begins again for those whose packet was lost.
+func (t *changeTest) open(ctx context.Context) error {
+	for began := time.Now(); ; {
+		for _, packets := range [][][]byte{t.opening(), t.packets()} {
+			src, err := t.send(ctx, order{packets: packets, count: t.plan.Flows, rate: min(t.plan.Packets, warmUpRate)})
+			if err == nil {
+				err = src.wait()
+			}
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+			sleep(ctx, 3*drain)
+		}
 		n, err := t.client.Count(ctx, api.Filter{State: "ESTABLISHED"})
 		switch {
 		case err != nil || n == t.plan.Flows:
 			return err
-		case tries == 100:
+		case time.Since(began) > readyWithin:
 			return fmt.Errorf("%d of %d connections are established", n, t.plan.Flows)
 		}
-		sleep(ctx, drain)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,8 @@ const (
 // batch is what was heard since the last apply. Neighbours and addresses are noted at once, in the Watcher's maps.
 type batch struct {
 	prefixes map[netip.Prefix]struct{}
+	hosts    map[lb.Addr]struct{} // prefixes of one address, of which there may be many: a host's own
+	added4   bool                 // the host has another IPv4 address
 	links    map[int]struct{}
 	dirty    map[*server]struct{} // paths to put together anew from what is known
 	all      bool                 // look up every server's route again
@@ -32,7 +35,7 @@ type batch struct {
 }
 
 func newBatch() batch {
-	return batch{prefixes: make(map[netip.Prefix]struct{}), links: make(map[int]struct{}), dirty: make(map[*server]struct{})}
+	return batch{prefixes: make(map[netip.Prefix]struct{}), hosts: make(map[lb.Addr]struct{}), links: make(map[int]struct{}), dirty: make(map[*server]struct{})}
 }
 
 // Run follows the kernel until ctx is done (nil), or until the kernel cannot be listened to any more (an error; the
@@ -96,7 +99,9 @@ func (w *Watcher) note(e event, b *batch) bool {
 	case neighChanged:
 		return w.noteNeigh(e.hop, e.neigh, b)
 	case routeChanged:
-		if b.prefixes[e.prefix] = struct{}{}; len(b.prefixes) > manyPrefixes {
+		if e.prefix.IsSingleIP() {
+			b.hosts[lb.AddrFrom(e.prefix.Addr())] = struct{}{}
+		} else if b.prefixes[e.prefix] = struct{}{}; len(b.prefixes) > manyPrefixes {
 			b.all = true
 			clear(b.prefixes)
 		}
@@ -105,7 +110,11 @@ func (w *Watcher) note(e event, b *batch) bool {
 	case addressAdded, addressRemoved:
 		// IPv4 routes that prefer a removed address as their source go without a notification (fib_sync_down_addr), and
 		// an IPv6 address becomes a source only with its second one, when DAD is done.
-		b.all = true
+		if e.kind == addressAdded && e.address.addr.Is4() {
+			b.added4 = true
+		} else {
+			b.all = true
+		}
 		w.mu.Lock()
 		before := len(w.own)
 		if e.kind == addressAdded {
@@ -157,12 +166,11 @@ func (w *Watcher) apply(b *batch) error {
 	// IPv4 routes disappear with a link that goes down, without a notification of their own (fib_sync_down_dev).
 	b.all = w.reloadLinks(b.links) || b.all
 
-	affected := w.affected(b)
-	addrs := make([]lb.Addr, len(affected))
-	for i, s := range affected {
-		addrs[i] = s.addr
+	if b.added4 && !b.all {
+		b.all = w.sourceChanged()
 	}
-	routes := w.inquiry.routes(addrs)
+	affected := w.affected(b)
+	routes := w.inquiry.routes(addresses(affected))
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -189,14 +197,50 @@ func (w *Watcher) apply(b *batch) error {
 	return nil
 }
 
+func addresses(servers []*server) []lb.Addr {
+	addrs := make([]lb.Addr, len(servers))
+	for i, s := range servers {
+		addrs[i] = s.addr
+	}
+	return addrs
+}
+
+// sourceChanged reports whether another IPv4 address of the host made any route leave with another source. The kernel chooses it by next hop,
+// not by destination (fib_info_update_nhc_saddr in net/ipv4/fib_semantics.c), so one server of each is asked for: a director puts thousands
+// of addresses on the host, and may have a hundred thousand servers.
+func (w *Watcher) sourceChanged() bool {
+	w.mu.Lock()
+	one := make(map[route]*server)
+	for _, s := range w.servers {
+		if s.addr.Is4() {
+			one[s.route] = s
+		}
+	}
+	w.mu.Unlock()
+	sample := slices.Collect(maps.Values(one))
+	for i, r := range w.inquiry.routes(addresses(sample)) {
+		if one[r] != sample[i] {
+			return true
+		}
+	}
+	return false
+}
+
 // affected returns the servers whose routes may have changed.
 func (w *Watcher) affected(b *batch) []*server {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !b.all && len(b.prefixes) == 0 {
-		return nil
-	}
 	var r []*server
+	if !b.all {
+		for a := range b.hosts {
+			if s := w.servers[a]; s != nil {
+				r = append(r, s)
+			}
+		}
+		if len(b.prefixes) == 0 {
+			return r
+		}
+	}
 	for _, s := range w.servers {
 		hit := b.all
 		for p := range b.prefixes {

@@ -114,3 +114,31 @@ func TestStormSettles(t *testing.T) {
 		return true
 	})
 }
+
+// A new address of the host may be the source of what was sent from another one: every server behind that next hop is to know.
+func TestANewAddressBecomesTheSource(t *testing.T) {
+	r := newRig(t)
+	r.ip(r.director, "addr del 10.0.0.1/24 dev eth0")
+	r.ip(r.director, "route add 10.9.0.0/16 dev eth0")
+	r.ip(r.director, "route add 10.8.0.0/16 via 10.0.1.2 dev eth1")
+	w := r.watcher(r.eth0.Index, r.eth1.Index).run()
+	moved := []lb.Addr{addr("10.9.0.1"), addr("10.9.0.2"), addr("10.9.0.3")}
+	other := addr("10.8.0.1")
+	for _, a := range append(moved, other) {
+		if p := w.Watch(a); p.Source != addr("10.0.1.1") {
+			t.Fatalf("%s at first: %+v", a, p)
+		}
+	}
+	r.director.AddAddr("eth0", "10.0.0.50/32")
+	for _, a := range moved {
+		w.await(a, "from the new address", func(p Path) bool { return p.Source == addr("10.0.0.50") })
+	}
+	if p := w.Get(other); p.Source != addr("10.0.1.1") {
+		t.Errorf("%s: %+v", other, p)
+	}
+	// One that nothing is sent from makes a server the host itself, and is noticed when it goes.
+	r.director.AddAddr("eth1", "10.9.0.2/32")
+	w.await(moved[1], "local", func(p Path) bool { return p.State == Local })
+	r.ip(r.director, "addr del 10.9.0.2/32 dev eth1")
+	w.await(moved[1], "elsewhere", func(p Path) bool { return p.State != Local })
+}
