@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +15,17 @@ import (
 // assigned are the addresses that --assign-addresses put on interfaces.
 type assigned struct {
 	virtual, local *addresses.Assigned
+}
+
+// restore adds again what an interface that was down has lost.
+func (a *assigned) restore() error {
+	var errs []error
+	for _, on := range []*addresses.Assigned{a.local, a.virtual} {
+		if on != nil {
+			errs = append(errs, on.Restore())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // assignAddresses puts service addresses on the first interface, the clients' side, and local addresses on the last.

@@ -128,6 +128,11 @@ func (d *director) followInterfaces() {
 			f.MTU = now.MTU
 		}
 	}
+	if d.ownChanges.Load() != d.ownSeen {
+		if err := d.addresses.restore(); err != nil {
+			d.log.Error("--assign-addresses", "error", err)
+		}
+	}
 	if list := d.workerIfaces(); !slices.Equal(list, d.shared.Table().Ifaces()) {
 		d.store.SetIfaces(list)
 	}

@@ -5,14 +5,13 @@
 //
 // The kernel then answers ARP and neighbour solicitations for them and knows them for its own. What the host had before
 // stays untouched: an address that is there already, on whichever interface, is neither added nor ever removed. After a kill
-// the addresses stay, and the next run finds them there.
+// the addresses stay; the next run knows those that it wants by their mark (mark.go) and has them for its own.
 package addresses
 
 import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -27,6 +26,7 @@ import (
 type Assigned struct {
 	link     netlink.Link
 	handle   *netlink.Handle
+	marker   *marker
 	announce *announcer
 
 	mu     sync.Mutex
@@ -47,9 +47,14 @@ func Assign(iface string, addrs []lb.Addr) (*Assigned, error) {
 		return nil, fmt.Errorf("assign addresses to %s: %w", iface, err)
 	}
 	a := &Assigned{link: link, handle: h}
+	if a.marker, err = newMarker(); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("assign addresses to %s: %w", iface, err)
+	}
 	// Without an Ethernet address there is nothing to tell neighbours: lo, a tunnel.
 	if link.Attrs().EncapType == "ether" && link.Attrs().RawFlags&unix.IFF_NOARP == 0 {
 		if a.announce, err = newAnnouncer(link.Attrs().Index, a.mac); err != nil {
+			a.marker.close()
 			h.Close()
 			return nil, fmt.Errorf("assign addresses to %s: %w", iface, err)
 		}
@@ -60,7 +65,7 @@ func Assign(iface string, addrs []lb.Addr) (*Assigned, error) {
 	return a, nil
 }
 
-// Add adds addresses that the host does not have. One that was added before and has gone since (an IPv6 address goes
+// Add adds addresses that the host does not have, and takes over those that a weir left on the interface. One that was added before and has gone since (an IPv6 address goes
 // when its interface is set down) is added again. It tries all; the error names those that could not be added.
 func (a *Assigned) Add(addrs ...lb.Addr) error {
 	a.mu.Lock()
@@ -68,27 +73,35 @@ func (a *Assigned) Add(addrs ...lb.Addr) error {
 	if a.closed {
 		return errors.New("assign addresses: closed")
 	}
-	there, err := a.there()
+	there, err := a.marker.there(a.link.Attrs().Index)
 	if err != nil {
 		return fmt.Errorf("assign addresses to %s: %w", a.link.Attrs().Name, err)
 	}
 	var errs []error
 	var added []lb.Addr
+	own := make(map[lb.Addr]bool, len(a.own))
+	for _, addr := range a.own {
+		own[addr] = true
+	}
 	for _, addr := range addrs {
-		if there[addr] {
+		ours, is := there[addr]
+		if is && (!ours || own[addr]) {
 			continue
 		}
-		err := a.handle.AddrAdd(a.link, host(addr))
-		switch {
-		case errors.Is(err, unix.EEXIST):
-			continue // someone else's, since there looked
-		case err != nil:
-			errs = append(errs, fmt.Errorf("assign address %s to %s: %w", addr, a.link.Attrs().Name, err))
-			continue
+		if !is {
+			err := a.marker.add(a.link, addr)
+			switch {
+			case errors.Is(err, unix.EEXIST):
+				continue // someone else's, since there looked
+			case err != nil:
+				errs = append(errs, fmt.Errorf("assign address %s to %s: %w", addr, a.link.Attrs().Name, err))
+				continue
+			}
 		}
 		there[addr] = true
 		added = append(added, addr)
-		if !slices.Contains(a.own, addr) {
+		if !own[addr] {
+			own[addr] = true
 			a.own = append(a.own, addr)
 		}
 	}
@@ -96,6 +109,19 @@ func (a *Assigned) Add(addrs ...lb.Addr) error {
 		a.announce.start(added)
 	}
 	return errors.Join(errs...)
+}
+
+// Restore adds IPv6 addresses again that were lost with the interface's link: the kernel takes them away when it is set down, but not
+// IPv4's (addrconf_ifdown in net/ipv6/addrconf.c).
+func (a *Assigned) Restore() error {
+	a.mu.Lock()
+	six := slices.DeleteFunc(slices.Clone(a.own), lb.Addr.Is4)
+	closed := a.closed
+	a.mu.Unlock()
+	if closed || len(six) == 0 {
+		return nil
+	}
+	return a.Add(six...)
 }
 
 // Remove removes those of the addresses that Assign or Add added; others are left alone. It tries all.
@@ -137,28 +163,9 @@ func (a *Assigned) Close() error {
 		a.announce.close()
 	}
 	err := a.remove(a.own)
+	a.marker.close()
 	a.handle.Close()
 	return err
-}
-
-// there returns the addresses that the host has.
-func (a *Assigned) there() (map[lb.Addr]bool, error) {
-	var all []netlink.Addr
-	var err error
-	for range 10 { // other changes meanwhile
-		if all, err = a.handle.AddrList(nil, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	r := make(map[lb.Addr]bool, len(all))
-	for _, x := range all {
-		ip, _ := netip.AddrFromSlice(x.IP)
-		r[lb.AddrFrom(ip)] = true
-	}
-	return r, nil
 }
 
 // mac returns the interface's MAC address as it is now.

@@ -143,6 +143,52 @@ func TestWhatWasThereStays(t *testing.T) {
 	r.mustHave("closed", "lo", "127.0.0.1/8", "::1/128", "fd00::100/128")
 }
 
+// A killed weir leaves its addresses behind; the next one has those that it wants for its own, and nobody else's.
+func TestWhatAKilledRunLeftIsTakenOver(t *testing.T) {
+	r := newRig(t)
+	r.host.AddAddr("lo", "10.0.0.101/32")
+	if _, err := r.assign("eth0", vip4, vip6, lip4); err != nil { // the kill: it is not closed before the end of the test
+		t.Fatal(err)
+	}
+	next, err := r.assign("eth0", vip4, lip4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Add(vip6); err != nil {
+		t.Fatal(err)
+	}
+	r.mustHave("taken over", "eth0", "10.0.0.1/24", "fd00::1/64", "10.0.0.100/32", "fd00::100/128")
+	if err := next.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.mustHave("closed", "eth0", "10.0.0.1/24", "fd00::1/64")
+	r.mustHave("closed", "lo", "127.0.0.1/8", "::1/128", "10.0.0.101/32")
+}
+
+func TestIPv6AddressesComeBackWithTheLink(t *testing.T) {
+	r := newRig(t)
+	a, err := r.assign("eth0", vip4, vip6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eth0.SetUp(false)
+	r.mustHave("down", "eth0", "10.0.0.1/24", "10.0.0.100/32")
+	r.eth0.SetUp(true)
+	for range 2 {
+		if err := a.Restore(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.mustHave("up again", "eth0", "10.0.0.1/24", "10.0.0.100/32", "fd00::100/128")
+	if err := a.Remove(vip6); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Restore(); err != nil {
+		t.Fatal(err)
+	}
+	r.mustHave("removed", "eth0", "10.0.0.1/24", "10.0.0.100/32")
+}
+
 func TestAllOrNothing(t *testing.T) {
 	r := newRig(t)
 	_, err := r.assign("eth0", vip4, lb.MustParseAddr("ff02::5"), vip6, lb.MustParseAddr("ff02::6"))
