@@ -24,6 +24,13 @@ type Paging struct {
 	Connections int // in the table at the end
 }
 
+const (
+	// fillRate is slow enough for most connections to be opened at once.
+	fillRate = 250_000
+	// fillTime is when it does not matter any more that a few are missing.
+	fillTime = 100 * time.Second
+)
+
 // paging fills a table and lists it in several ways.
 func (t *changeTest) paging(ctx context.Context) (p *Paging, err error) {
 	p = &Paging{}
@@ -40,10 +47,13 @@ func (t *changeTest) paging(ctx context.Context) (p *Paging, err error) {
 	t.Flows = n
 	began := time.Now()
 	for opened := 0; opened < n; {
-		if time.Since(began) > 5*time.Minute {
+		late := time.Since(began) > fillTime
+		if late && opened > n/20*19 {
+			break // the table says how many there are
+		} else if late {
 			return p, fmt.Errorf("%d of %d connections opened in %s", opened, n, time.Since(began))
 		}
-		src, err := t.send(ctx, order{packets: t.packets(), count: n, rate: warmUpRate}) // once more for those whose packet was lost
+		src, err := t.send(ctx, order{packets: t.packets(), count: n, rate: fillRate}) // once more for those whose packet was lost
 		if err == nil {
 			err = src.wait()
 		}
