@@ -49,9 +49,22 @@ func TestClampingNeverRepairsAChecksum(t *testing.T) {
 	}
 }
 
+// soundTCP adds up a TCP segment over IPv4 without options, word by word, with its pseudo header: gopacket refuses impossible options.
+func soundTCP(frame []byte) bool {
+	sum := uint32(6 + len(frame) - 34)
+	for i, b := range frame[26:] {
+		sum += uint32(b) << (8 * (1 - i%2))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return sum == 0xffff
+}
+
 // FuzzClampMSS changes nothing but an option's value and the checksum, whatever the header says.
 func FuzzClampMSS(f *testing.F) {
 	f.Add(testpkt.TCP(client, virtual, testpkt.SYN).TCPOption(1).MSS(1460).Bytes()[34:], uint16(1400))
+	f.Add(testpkt.TCP(client, virtual, testpkt.SYN).TCPOption(3, 7).TCPOption(2, 5, 180, 0).Bytes()[34:], uint16(1400))
 	f.Fuzz(func(t *testing.T, segment []byte, most uint16) {
 		frame := testpkt.Raw(client.Addr(), virtual.Addr(), 6).Payload(segment).Bytes()
 		var p packet.Packet
@@ -59,7 +72,7 @@ func FuzzClampMSS(f *testing.F) {
 			return
 		}
 		before := bytes.Clone(frame)
-		sound := testpkt.Decode(t, frame).Checksums == nil
+		sound := soundTCP(frame)
 		p.ClampMSS(int(most))
 		changed := 0
 		for i := range frame {
@@ -70,7 +83,7 @@ func FuzzClampMSS(f *testing.F) {
 				}
 			}
 		}
-		if changed > 2 || (testpkt.Decode(t, frame).Checksums == nil) != sound {
+		if changed > 2 || soundTCP(frame) != sound {
 			t.Fatalf("%d bytes changed, the checksum was right: %t\n%x\n%x", changed, sound, before, frame)
 		}
 	})
