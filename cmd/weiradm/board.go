@@ -67,15 +67,46 @@ func serverName(s *api.Service, v *api.Server) string {
 	return s.Name() + " " + netip.AddrPortFrom(v.Address, v.Port).String()
 }
 
+// Widths of the screen's columns: the numbers' are as wide as amount writes them, the names' and the spark lines' share what is left.
+const (
+	numberWidth = 6
+	numbers     = 7
+	leastName   = 20
+	leastSpark  = 6
+)
+
+// nameWidth is how wide the names are on a screen of so many columns.
+func (b *board) nameWidth(width int) int {
+	longest := leastName
+	for i := range b.latest.Services {
+		s := &b.latest.Services[i]
+		longest = max(longest, len(s.Name()))
+		for k := range s.Servers {
+			longest = max(longest, len(indented(&s.Servers[k])))
+		}
+	}
+	return min(longest, max(leastName, width-numbers*(numberWidth+1)-1-leastSpark))
+}
+
+func indented(v *api.Server) string { return "  -> " + netip.AddrPortFrom(v.Address, v.Port).String() }
+
 // screen is the board as text, the busiest services first, in no more than so many columns and lines (0: all that there are).
 func (b *board) screen(width, height int, sparks string) string {
 	services := slices.Clone(b.latest.Services)
 	slices.SortStableFunc(services, func(x, y api.Service) int { return cmp.Compare(load(&y.Rate), load(&x.Rate)) })
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, clipTo(fmt.Sprintf(format, args...), width)) }
-	const layout = "%-32s %8s %8s %8s %8s %8s %8s %8s  %s"
-	say("weir top  %s  %d services", b.at.Format(time.TimeOnly), len(services))
-	say(layout, "A SECOND", "CONNS", "PKT IN", "PKT OUT", "BIT IN", "BIT OUT", "ACTIVE", "INACT", "PACKETS")
+	nameWidth := b.nameWidth(width)
+	sparkWidth := max(leastSpark, width-nameWidth-numbers*(numberWidth+1)-1)
+	line := func(name string, columns [numbers]string, tail string) {
+		text := fmt.Sprintf("%-*s", nameWidth, shorten(name, nameWidth))
+		for _, c := range columns {
+			text += fmt.Sprintf(" %*s", numberWidth, c)
+		}
+		say("%s %s", text, tail)
+	}
+	say("weir top  %s  %d services, rates by the second", b.at.Format(time.TimeOnly), len(services))
+	line("", [numbers]string{"CONNS", "PKT IN", "OUT", "BIT IN", "OUT", "ACTIVE", "INACT"}, "PACKETS")
 	for i := range services {
 		s := &services[i]
 		var active, inactive uint64
@@ -84,15 +115,16 @@ func (b *board) screen(width, height int, sparks string) string {
 			inactive += uint64(s.Servers[k].Inactive)
 		}
 		row := func(name string, r *api.Traffic, active, inactive uint64, key string) {
-			say(layout, name, amount(r.Conns), amount(r.InPackets), amount(r.OutPackets), amount(8*r.InBytes), amount(8*r.OutBytes),
-				amount(active), amount(inactive), spark(b.past[key], sparks))
+			past := b.past[key]
+			line(name, [numbers]string{amount(r.Conns), amount(r.InPackets), amount(r.OutPackets), amount(8 * r.InBytes), amount(8 * r.OutBytes),
+				amount(active), amount(inactive)}, spark(past[max(0, len(past)-sparkWidth):], sparks))
 		}
 		row(s.Name(), &s.Rate, active, inactive, s.Name())
 		servers := slices.Clone(s.Servers)
 		slices.SortStableFunc(servers, func(x, y api.Server) int { return cmp.Compare(load(&y.Rate), load(&x.Rate)) })
 		for k := range servers {
 			v := &servers[k]
-			row("  -> "+netip.AddrPortFrom(v.Address, v.Port).String(), &v.Rate, uint64(v.Active), uint64(v.Inactive), serverName(s, v))
+			row(indented(v), &v.Rate, uint64(v.Active), uint64(v.Inactive), serverName(s, v))
 		}
 	}
 	if height > 0 && len(lines) > height {
@@ -100,6 +132,15 @@ func (b *board) screen(width, height int, sparks string) string {
 		lines = append(lines[:max(0, height-1)], clipTo(fmt.Sprintf("... %d lines more: a higher window shows them", left), width))
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// shorten takes what does not fit out of a name's middle: its ends tell it from others.
+func shorten(name string, width int) string {
+	if len(name) <= width {
+		return name
+	}
+	tail := width / 2
+	return name[:width-tail-1] + "~" + name[len(name)-tail:]
 }
 
 func load(t *api.Traffic) uint64 { return t.InPackets + t.OutPackets + t.Conns }

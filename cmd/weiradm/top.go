@@ -95,7 +95,7 @@ type plainView struct{ *program }
 
 func (v plainView) events() <-chan struct{} { return nil }
 func (v plainView) show(b *board) error {
-	_, err := fmt.Fprintln(v.stdout, b.screen(100, 0, asciiSparks))
+	_, err := fmt.Fprintln(v.stdout, b.screen(120, 0, asciiSparks))
 	return err
 }
 

@@ -42,7 +42,7 @@ func boardOf(scales ...uint64) *board {
 
 func TestTopsScreen(t *testing.T) {
 	b := boardOf(0, 2, 3, 3, 9, 11)
-	golden(t, "top", b.screen(120, 0, asciiSparks))
+	golden(t, "top", b.screen(120, 0, asciiSparks)+"\n80 columns:\n"+b.screen(80, 0, asciiSparks))
 	for _, size := range [][2]int{{120, 5}, {40, 24}, {1, 1}, {200, 100}, {80, 2}} {
 		lines := strings.Split(strings.TrimSuffix(b.screen(size[0], size[1], unicodeSparks), "\n"), "\n")
 		if len(lines) > size[1] {

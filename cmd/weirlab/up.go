@@ -155,6 +155,12 @@ Watch the packets; weir's never reach the director's own stack, so look at a ser
   %s tcpdump -ni eth0 -c 20        # what the director sends a server: DR, NAT, FULLNAT and IP in IP
   %s tcpdump -ni eth1 -c 20        # what the server sends past the director: DR and TUN
 
+Ask weir, by the socket of its director:
+  export WEIR_SOCKET=%s
+  weiradm -Ln; weiradm status; weiradm top
+  weiradm trace tcp %s:40000 %s:80
+  weiradm capture --client %s -w - | tcpdump -nr -
+
 Look at the director, which still is an ordinary host:
   %s ip -s link                # eth0 is the clients' side, eth1 the servers'
   %s ip -br addr                # the VIPs, and the LIP on eth1, are weir's (--assign-addresses)
@@ -163,5 +169,6 @@ Look at the director, which still is an ordinary host:
 Take it down:
   weirlab down
 `, testnet.ClientIP, client, vips[lb.DR], client, vips[lb.NAT], client, vips[lb.FULLNAT], lab.LIP, client, vips[lb.TUN], client, vips[lb.DR],
-		client, vips[lb.TUN], server, server, director, director, logFile)
+		client, vips[lb.TUN], server, server, (&testnet.Namespace{Name: prefix + "-director"}).Socket(), testnet.ClientIP, vips[lb.NAT], testnet.ClientIP,
+		director, director, logFile)
 }

@@ -82,7 +82,10 @@ func (s *Saver) save(complain func(error)) {
 
 // Save writes rules to a file, losing nothing of them, such that the file is either what it was or whole.
 func Save(path string, rules *ipvsadm.Rules) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// Always under the same name, so that what a crash leaves behind is gone with the next save.
+	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	_ = os.Remove(fresh)
+	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("save rules: %w", err)
 	}

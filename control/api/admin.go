@@ -84,7 +84,7 @@ func (s *Admin) handler() http.Handler {
 	mux.HandleFunc("GET /v1/trace", answer(s.trace))
 	mux.HandleFunc("GET /v1/capture", s.capture)
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
-		return nil, &refusal{http.StatusNotFound, fmt.Errorf("%s %s: there is no such request; this is weir's /v1", r.Method, r.URL.Path)}
+		return nil, &refusal{http.StatusNotFound, fmt.Errorf("%s %s: there is no such request; this is weir's /v1", r.Method, r.URL.EscapedPath())}
 	}))
 	return mux
 }

@@ -264,6 +264,9 @@ func (q *Queue) ZeroCopy() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("XDP_OPTIONS: %w", err)
 	}
+	if q.fallback == unix.EOPNOTSUPP { // net/xdp/xsk_buff_pool.c, xp_assign_dev: no ndo_xsk_wakeup, or no NETDEV_XDP_ACT_XSK_ZEROCOPY
+		return false, fmt.Errorf("the driver has no zero copy (%w)", q.fallback)
+	}
 	return options&unix.XDP_OPTIONS_ZEROCOPY != 0, q.fallback
 }
 
