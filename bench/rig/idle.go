@@ -16,8 +16,8 @@ const IdleConnections = 1_000_000
 // idleSettles is how long weir is left alone before it is measured: what was to be done after the last packet is done then.
 const idleSettles = 2 * time.Second
 
-// openingRounds is how often a packet of each connection is sent until nearly all of one round have arrived.
-const openingRounds = 5
+// openingRounds is how often a packet of each connection is sent, each time at half the rate, until nearly all of one round have arrived.
+const openingRounds = 4
 
 // Idle returns the share of a CPU, 0 to 1, that weir uses with that many connections and without a packet, for each of so many runs of that
 // time, 2 seconds at least.
@@ -58,9 +58,9 @@ func Idle(ctx context.Context, p Programs, connections, runs int, t time.Duratio
 // openAll opens a connection for each flow, and makes sure that hardly one is missing.
 func (s *setting) openAll(ctx context.Context) error {
 	arrived := uint64(0)
-	for range openingRounds {
+	for round := range openingRounds {
 		before := arrived
-		if err := s.warmUp(ctx); err != nil {
+		if err := s.warmUp(ctx, warmUpRate/float64(int(1)<<round)); err != nil {
 			return err
 		}
 		sleep(ctx, drain)

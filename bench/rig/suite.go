@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,7 +58,8 @@ type Report struct {
 	Goals      []Goal       `json:"goals,omitempty"`
 }
 
-// Run makes all trials and tells progress about each. When ctx ends, it returns what there is, with the error.
+// Run makes all trials and tells progress about each. A trial that fails is one sample less; when ctx ends, the rest is left out. What there is
+// is returned with the errors.
 func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error) {
 	trial := s.Trial
 	if trial == nil {
@@ -71,6 +73,7 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 		*Series
 	}
 	var all []place
+	var errs []error
 	for _, comparison := range s.Plan {
 		for _, c := range comparison.Candidates {
 			series := &Series{Candidate: c.Name, Load: comparison.Load}
@@ -87,12 +90,16 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 			progress(fmt.Sprintf("run %d of %d: %s, %s (%s left)", run+1, s.Runs, p.Series.Load, p.Name, left))
 			sample, err := trial(ctx, p.Candidate, p.Series.Load)
 			if err != nil {
-				return r, err
+				errs = append(errs, err)
+				if ctx.Err() != nil {
+					return r, errors.Join(errs...)
+				}
+				continue
 			}
 			p.Samples = append(p.Samples, sample)
 		}
 	}
-	return r, nil
+	return r, errors.Join(errs...)
 }
 
 // Add appends what a later suite measured.

@@ -189,17 +189,22 @@ func (r *Report) TCP(ctx context.Context, p Programs, runs int, t time.Duration,
 	if err := unpinSelf(); err != nil {
 		return err
 	}
+	var errs []error
 	for run := range runs {
 		for i, c := range all {
 			progress(fmt.Sprintf("run %d of %d: TCP, %s", run+1, runs, c.name))
 			sample, err := c.trial(ctx, p, t)
 			if err != nil {
-				return fmt.Errorf("TCP, %s: %w", c.name, err)
+				errs = append(errs, fmt.Errorf("TCP, %s: %w", c.name, err))
+				if ctx.Err() != nil {
+					return errors.Join(errs...)
+				}
+				continue
 			}
 			series[i].Samples = append(series[i].Samples, sample)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (c *tcpCandidate) trial(ctx context.Context, p Programs, d time.Duration) (s TCPSample, err error) {

@@ -109,9 +109,9 @@ const (
 	drain = 30 * time.Millisecond
 )
 
-// warmUp opens a connection for each flow.
-func (s *setting) warmUp(ctx context.Context) error {
-	warm, err := s.send(ctx, order{packets: s.opening(), count: max(s.Flows, 1000), rate: warmUpRate})
+// warmUp opens a connection for each flow, that many a second.
+func (s *setting) warmUp(ctx context.Context, rate float64) error {
+	warm, err := s.send(ctx, order{packets: s.opening(), count: max(s.Flows, 1000), rate: rate})
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (s *setting) warmUp(ctx context.Context) error {
 }
 
 func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
-	if err := s.warmUp(ctx); err != nil {
+	if err := s.warmUp(ctx, warmUpRate); err != nil {
 		return m, err
 	}
 	if s.Rate > 0 {

@@ -54,21 +54,24 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	suite := rig.Suite{Plan: o.plan, Runs: o.runs}
 	report, err := suite.Run(ctx, p.say)
-	if o.full && err == nil {
-		var more *rig.Report
+	// What fails is left out: the rest of half an hour is not lost.
+	if o.full && ctx.Err() == nil {
 		suite.Plan = rig.Only(rig.AtHalf(report, o.programs, o.time), o.only...)
-		more, err = suite.Run(ctx, p.say)
+		more, failed := suite.Run(ctx, p.say)
 		report.Add(more)
+		err = errors.Join(err, failed)
 	}
-	if o.full && err == nil {
-		report.Idle, err = rig.Idle(ctx, o.programs, rig.IdleConnections, o.runs, o.time, p.say)
+	if o.full && ctx.Err() == nil {
+		var failed error
+		report.Idle, failed = rig.Idle(ctx, o.programs, rig.IdleConnections, o.runs, o.time, p.say)
+		err = errors.Join(err, failed)
 	}
-	if o.tcp && err == nil {
-		err = report.TCP(ctx, o.programs, o.runs, o.time, o.only, p.say)
+	if o.tcp && ctx.Err() == nil {
+		err = errors.Join(err, report.TCP(ctx, o.programs, o.runs, o.time, o.only, p.say))
 	}
 	p.end()
-	if o.full && err == nil {
-		err = o.judge(report)
+	if o.full {
+		err = errors.Join(err, o.judge(report))
 	}
 	if o.save != "" {
 		err = errors.Join(err, save(o.save, report))
