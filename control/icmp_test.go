@@ -379,3 +379,23 @@ func TestTunnelServersAreSteeredAsLongAsConnectionsNameThem(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sends what ends here makes weir answer no more than 1,000 times a second (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f).
+func TestErrorsAreLimitedInNumber(t *testing.T) {
+	for _, f := range families {
+		d := newFamilyDirector(t, 1, f, "-m")
+		for second := range 2 {
+			d.now++
+			told := 0
+			for range 1200 {
+				told += len(d.send(0, 0, testpkt.UDP(f.client, f.vip).TTL(1)).toClients)
+			}
+			if told != 1000 {
+				t.Errorf("%s: %d errors in second %d, want 1,000", f.name, told, second)
+			}
+		}
+		if c := d.counters(); c.Reasons[reason.TTLExceeded] != 2400 || c.Answered != 2000 {
+			t.Errorf("%s: %d ended here, %d were answered", f.name, c.Reasons[reason.TTLExceeded], c.Answered)
+		}
+	}
+}
