@@ -17,7 +17,7 @@ const IdleConnections = 1_000_000
 const idleSettles = 2 * time.Second
 
 // openingRounds is how often a packet of each connection is sent, each time at half the rate, until nearly all of one round have arrived.
-const openingRounds = 4
+const openingRounds = 10
 
 // Idle returns the share of a CPU, 0 to 1, that weir uses with that many connections and without a packet, for each of so many runs of that
 // time, 2 seconds at least.

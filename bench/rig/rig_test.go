@@ -72,13 +72,13 @@ func TestEveryPeerArrivesRight(t *testing.T) {
 func TestEveryTrafficArrivesRight(t *testing.T) {
 	for _, traffic := range Traffics {
 		for _, size := range []int{IMIX, 1518} {
-			load := DefaultLoad(150 * time.Millisecond)
+			load := DefaultLoad(500 * time.Millisecond)
 			load.Layout, load.Mode, load.Traffic, load.Size, load.Rate, load.Flows = OneCPU, lb.TUN, traffic, size, 10_000, 200
 			if s, err := Trial(t.Context(), Weir(programs.Weir, "weir"), load); err != nil || s.Checked == 0 || s.Latency.Count == 0 {
 				t.Errorf("%s: %+v, %v", load, s, err)
 			}
 		}
-		load := DefaultLoad(150 * time.Millisecond)
+		load := DefaultLoad(500 * time.Millisecond)
 		load.Layout, load.Traffic, load.Size, load.Rate, load.Flows = OneCPU, traffic, IMIX, 10_000, 200
 		if s, err := Trial(t.Context(), StatelessDR, load); err != nil || s.Checked == 0 {
 			t.Errorf("%s, %s: %+v, %v", load, StatelessDR.Name, s, err)
