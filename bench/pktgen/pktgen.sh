@@ -95,6 +95,7 @@ done
 # The write of "start" returns when all threads have stopped: somebody else has to be there for the time and for signals.
 stop() { echo stop >$pktgen/pgctrl; }
 trap : INT TERM # end the next wait
+echo "sending" >&2
 echo start >$pktgen/pgctrl &
 sending=$!
 [ "$seconds" != 0 ] || seconds=infinity

@@ -23,6 +23,9 @@ func Pktgen(ctx context.Context, script string, c Candidate, load Load) (Sample,
 func (s *setting) pktgen(ctx context.Context, script string, run *running) (m Sample, err error) {
 	p := s.clients.Start("bash", script, "-i", s.in.Name, "-m", s.front.MAC.String(), "-d", vip.Addr().String(), "-p", strconv.Itoa(int(vip.Port())),
 		"-s", firstClient.Addr().String(), "-f", strconv.Itoa(s.Flows), "-z", strconv.Itoa(s.Size), "-r", strconv.Itoa(int(s.Rate)), "-T", "0")
+	if err := p.WaitOutput("sending", readyWithin); err != nil {
+		return m, err
+	}
 	sleep(ctx, pktgenSettle+time.Duration(s.Flows)*20*time.Microsecond)
 	before, err := s.readPktgen(run)
 	if err == nil {
