@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"weir/control"
 	"weir/control/admin"
 	"weir/control/api"
-	"weir/control/metrics"
 	"weir/ipvsadm"
 	"weir/lb"
 )
@@ -27,38 +24,13 @@ func (d *director) listen(context.Context) error {
 		}
 		d.deferred(d.socket.Close)
 	}
-	if d.config.metrics != "" {
-		if d.metrics, err = net.Listen("tcp", d.config.metrics); err != nil {
-			return fmt.Errorf("--metrics-address: %w", err)
-		}
-		d.deferred(func() error {
-			if err := d.metrics.Close(); !errors.Is(err, net.ErrClosed) { // as it is when it was served
-				return err
-			}
-			return nil
-		})
+	if d.metrics, err = d.listenTCP("metrics-address", d.config.metrics); err != nil {
+		return err
+	}
+	if d.web, err = d.listenTCP("web-address", d.config.web); err != nil {
+		return err
 	}
 	return nil
-}
-
-// serveMetrics answers Prometheus until the listener is closed by the function that it returns.
-func (d *director) serveMetrics(ended *sync.WaitGroup) func() error {
-	ready := func() error {
-		if !d.serving.Load() {
-			return errors.New("not serving")
-		}
-		return nil
-	}
-	server := http.Server{
-		Handler: metrics.Handler(d.admin, ready), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-	}
-	ended.Go(func() {
-		if err := server.Serve(d.metrics); !errors.Is(err, http.ErrServerClosed) {
-			d.log.Error("--metrics-address is no longer served", "error", err)
-		}
-	})
-	return server.Close
 }
 
 // startAdmin takes the rules under administration: from here on they may change.
@@ -96,15 +68,12 @@ func (d *director) startAdmin(ctx context.Context) error {
 			}
 		})
 	}
-	closeMetrics := func() error { return nil }
-	if d.metrics != nil {
-		closeMetrics = d.serveMetrics(&ended)
-	}
+	closeHTTP := d.serveHTTP(ctx, &ended)
 	d.serving.Store(true)
 	// Nobody changes anything any more when the rest is taken down, and what was changed last is saved.
 	d.deferred(func() error {
 		d.serving.Store(false)
-		err := closeMetrics()
+		err := closeHTTP()
 		if server != nil {
 			err = errors.Join(err, server.Close())
 		}

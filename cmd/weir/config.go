@@ -40,6 +40,7 @@ type config struct {
 	logFormat   string
 	socket      string         // --admin-socket; empty: none
 	metrics     string         // --metrics-address; empty: not served
+	web         string         // --web-address; empty: not served
 	saveFile    string         // --save
 	saved       bool           // initial is what saveFile held
 	initial     *ipvsadm.Rules // what saveFile said at the start, or else rules and rulesFile
@@ -170,8 +171,10 @@ func (c *config) checkFiles(p *problems) bool {
 	if len(c.socket) > maxSocketPath {
 		p.add("admin-socket", c.socket, "longer than %d bytes", maxSocketPath)
 	}
-	if _, err := netip.ParseAddrPort(c.metrics); err != nil && c.metrics != "" {
-		p.add("metrics-address", c.metrics, "want ADDRESS:PORT, as 127.0.0.1:9100 or [::]:9100")
+	checkAddress(p, "metrics-address", c.metrics, 9100)
+	checkAddress(p, "web-address", c.web, 8080)
+	if c.web != "" && c.web == c.metrics {
+		p.add("web-address", c.web, "is --metrics-address: choose another port")
 	}
 	if c.saveFile == "" {
 		return true
@@ -189,6 +192,13 @@ func (c *config) checkFiles(p *problems) bool {
 		return true
 	}
 	return false
+}
+
+// checkAddress finds an address to listen on that cannot be meant; port is for the example.
+func checkAddress(p *problems, flag, value string, port int) {
+	if _, err := netip.ParseAddrPort(value); err != nil && value != "" {
+		p.add(flag, value, "want ADDRESS:PORT, as 127.0.0.1:%d or [::]:%[1]d", port)
+	}
 }
 
 // maxSocketPath is what sun_path holds (unix(7)), less what the socket's name has appended while it is made.

@@ -52,6 +52,7 @@ type director struct {
 	addresses   assigned
 	socket      *api.Socket     // nil: none
 	metrics     net.Listener    // nil: none
+	web         net.Listener    // nil: none
 	serving     atomic.Bool     // between start and close
 	admin       *admin.Director // has the rules in force
 	saver       *admin.Saver    // nil: none

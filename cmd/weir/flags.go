@@ -56,6 +56,7 @@ func define(c *config, w *words) *pflag.FlagSet {
 	fs.StringVar(&c.saveFile, "save", "", "`FILE` that keeps the rules as they change; when it exists at the start, it takes the place of --rules and --rule")
 	fs.StringVar(&c.socket, "admin-socket", api.DefaultSocket, "`PATH` of the Unix socket that weiradm speaks to; '' for none")
 	fs.StringVar(&c.metrics, "metrics-address", "", "`ADDRESS:PORT` where Prometheus finds /metrics, and others /healthz and /readyz; not served if not given")
+	fs.StringVar(&c.web, "web-address", "", "`ADDRESS:PORT` where a browser finds a page that shows services, servers, rates and what is wrong; not served if not given")
 	fs.StringArrayVarP(&w.locals, "local-address", "l", nil, "`ADDRESS` that FULLNAT talks to servers from; repeatable")
 	fs.StringVar(&w.ports, "local-ports", "1024-65535", "port `RANGE` used on local addresses, LOW-HIGH")
 	fs.StringArrayVar(&w.tunnels, "tunnel-source", nil, "`PREFIX` to take the outer source of tunnelled packets from, by the flow, so that a server spreads them over its queues; one of each IP version")

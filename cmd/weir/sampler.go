@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"weir/control/api"
+	"weir/control/web"
 	"weir/dataplane"
+	"weir/dataplane/reason"
 )
 
 // sampler remembers what the workers had counted a moment ago, so that a status can say how much it is a second.
@@ -110,6 +112,21 @@ func (s *sampler) fill(out *api.Status) {
 	slices.SortStableFunc(out.Stops, func(a, b api.Stop) int {
 		return cmp.Or(cmp.Compare(b.PerSecond, a.PerSecond), cmp.Compare(b.Packets, a.Packets))
 	})
+}
+
+// totals is what all workers have counted.
+func (s *sampler) totals() (t web.Totals) {
+	var sum dataplane.Counters
+	for _, w := range s.workers {
+		sum.Add(w.worker.Counters())
+	}
+	t.Traffic = api.Traffic{Conns: sum.Connections, InPackets: sum.ToServer, OutPackets: sum.ToClient, InBytes: sum.BytesIn, OutBytes: sum.BytesOut}
+	for _, stop := range sum.Stops() {
+		if !stop.Reason.ToHost() && stop.Reason != reason.FragmentHeld { // held is not dropped yet
+			t.Dropped += stop.Count
+		}
+	}
+	return t
 }
 
 func packets(c *dataplane.Counters, f func(uint64) uint64) api.Packets {

@@ -58,18 +58,9 @@ func screen(s *api.Status, all bool) string {
 		if f.XDPWhy != "" {
 			say("  no native XDP: %s\n", f.XDPWhy)
 		}
-		for _, lost := range []struct {
-			n    uint64
-			what string
-		}{
-			{f.RxDropped, "received packets dropped by the kernel for want of a frame or for their length: more queues and workers, or a smaller MTU"},
-			{f.RxRingFull, "received packets dropped because a worker was behind: more queues and workers"},
-			{f.TxInvalid, "frames refused by the kernel on transmission: please report it, with the driver's name"},
-			{f.NoRoom, "packets dropped because the link transmits more slowly than they come"},
-			{f.LinkDown, "packets dropped because the link was down"},
-		} {
-			if lost.n > 0 {
-				say("  %s %s\n", amount(lost.n), lost.what)
+		for _, lost := range f.Losses() {
+			if lost.Packets > 0 {
+				say("  %s %s\n", amount(lost.Packets), lost.Help)
 			}
 		}
 	}
