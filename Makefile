@@ -10,7 +10,7 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
+.PHONY: help build demo test test-web web check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,14 @@ install: build ## install commands, manual pages, completion below PREFIX (defau
 	install -m 0644 contrib/completion/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions/
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/weir.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
+
+web: ## build the web page again (npm)
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
+
+test-web: deps ## the web page in a headless Chromium (root)
+	@scripts/deps.sh chromium
+	$(GO) vet -tags browser ./internal/e2e
+	$(GO) test -tags browser -timeout 10m -count 1 ./internal/e2e -run WebPage
 
 # Not listed by help: pieces of the above.
 fuzz-short:

@@ -100,7 +100,7 @@ func (v *page) run(actions ...chromedp.Action[chromedp.Void]) {
 }
 
 // ask evaluates JavaScript.
-func ask[T any](v *page, script string) T {
+func evaluate[T any](v *page, script string) T {
 	v.t.Helper()
 	ctx, cancel := context.WithTimeout(v.ctx, browserTime)
 	defer cancel()
@@ -114,14 +114,14 @@ func ask[T any](v *page, script string) T {
 // text is what a person reads in the elements that a selector finds.
 func (v *page) text(selector string) string {
 	v.t.Helper()
-	return ask[string](v, fmt.Sprintf("[...document.querySelectorAll(%q)].map(e => e.innerText).join('\\n')", selector))
+	return evaluate[string](v, fmt.Sprintf("[...document.querySelectorAll(%q)].map(e => e.innerText).join('\\n')", selector))
 }
 
 // until waits until the page shows something.
 func (v *page) until(what, script string) {
 	v.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
-	for !ask[bool](v, script) {
+	for !evaluate[bool](v, script) {
 		if time.Now().After(deadline) {
 			v.t.Fatalf("the page does not show %s within 30 s; it shows:\n%s", what, v.text("body"))
 		}

@@ -20,7 +20,7 @@ import (
 	"weir/lb"
 )
 
-var screenshot = flag.String("screenshot", "", "write a picture of the page to this file, after some minutes of traffic")
+var screenshot = flag.String("screenshot", "", "write a picture of the page to this file, after a minute of traffic")
 
 const webAddress = "127.0.0.1:8080"
 
@@ -75,7 +75,7 @@ func TestTheWebPageInABrowser(t *testing.T) {
 	v.until("packets a second", number+`number(document.querySelector('#chart-packets b').innerText) > 50`)
 	v.until("traffic of each worker", number+`number(document.querySelector('#workers tbody').rows[0].cells[2].innerText) > 50`)
 	const opened = number + `number([...document.querySelectorAll('#table dt')].find(e => e.innerText == 'Opened').nextElementSibling.innerText)`
-	before := ask[float64](v, opened)
+	before := evaluate[float64](v, opened)
 	v.until("that more connections were opened", fmt.Sprintf("%s > %v", opened, before))
 	// A line of a chart is drawn: pixels of its colour.
 	v.until("lines in every chart", `[...document.querySelectorAll('canvas')].filter(c => {
@@ -85,7 +85,7 @@ func TestTheWebPageInABrowser(t *testing.T) {
 		return coloured > 20
 	}).length == 3`)
 	if *screenshot != "" {
-		time.Sleep(4*time.Minute + 30*time.Second)
+		time.Sleep(time.Minute)
 		v.picture(*screenshot)
 	}
 
@@ -142,10 +142,10 @@ func everyScreen(t *testing.T, v *page) {
 	for _, width := range []int64{320, 390, 800, 1320} {
 		for _, scheme := range []string{"dark", "light"} {
 			v.run(chromedp.EmulateViewport(width, 900), colours(scheme))
-			if wide := ask[int64](v, `document.documentElement.scrollWidth`); wide > width {
+			if wide := evaluate[int64](v, `document.documentElement.scrollWidth`); wide > width {
 				t.Errorf("%d pixels wide on a screen of %d", wide, width)
 			}
-			dark := ask[bool](v, `getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 60`)
+			dark := evaluate[bool](v, `getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 60`)
 			if dark != (scheme == "dark") {
 				t.Errorf("the page is dark: %v, in %s mode", dark, scheme)
 			}
