@@ -29,10 +29,10 @@ func exported(t *testing.T) (names, labels map[string]bool) {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		name, rest, _ := strings.Cut(line, " ")
+		name, _, _ := strings.Cut(line, " ")
 		if bare, set, found := strings.Cut(line, "{"); found {
-			name, rest = bare, set
-			for _, m := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(rest, -1) {
+			name = bare
+			for _, m := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(set, -1) {
 				labels[m[1]] = true
 			}
 		}
