@@ -16,11 +16,6 @@ func Update16(c, old, new uint16) uint16 {
 	return ^fold(uint32(^c) + uint32(^old) + uint32(new))
 }
 
-// Update32 returns checksum c after two consecutive 16-bit words changed from old to new.
-func Update32(c uint16, old, new uint32) uint16 {
-	return ^fold(uint32(^c) + delta32(old, new))
-}
-
 // delta32 is what changing a 32-bit field adds to the one's complement sum, at most 4 × 0xffff.
 func delta32(old, new uint32) uint32 {
 	return ^old>>16 + ^old&0xffff + new>>16 + new&0xffff

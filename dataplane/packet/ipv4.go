@@ -36,18 +36,6 @@ func (b IPv4) DecrementTTL() {
 	b.setChecksum(uint16(c + (c+1)>>16))
 }
 
-// SetSrc writes the source address and keeps the header checksum right.
-func (b IPv4) SetSrc(a uint32) {
-	b.setChecksum(Update32(b.Checksum(), b.Src(), a))
-	binary.BigEndian.PutUint32(b[12:16], a)
-}
-
-// SetDst writes the destination address and keeps the header checksum right.
-func (b IPv4) SetDst(a uint32) {
-	b.setChecksum(Update32(b.Checksum(), b.Dst(), a))
-	binary.BigEndian.PutUint32(b[16:20], a)
-}
-
 // IPv4Fields is what PutIPv4 writes; version 4, no options, no fragment.
 type IPv4Fields struct {
 	TOS, TTL, Protocol uint8
