@@ -64,8 +64,10 @@ install: build ## install commands, manual pages, completion below PREFIX (defau
 web: ## build the web page again (npm)
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
-test-web: deps ## the web page in a headless Chromium (root)
+test-web: deps ## the web page: as its sources say, and in a headless Chromium (npm, root)
 	@scripts/deps.sh chromium
+	cd web && npm ci --no-audit --no-fund && npm run check && node build.mjs ../bin/web
+	diff -r bin/web control/web/dist
 	$(GO) vet -tags browser ./internal/e2e
 	$(GO) test -tags browser -timeout 10m -count 1 ./internal/e2e -run WebPage
 
