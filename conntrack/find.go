@@ -72,9 +72,29 @@ func (t *Table) Conn(h Hit, f *lb.Flow, c *Conn) bool {
 	return headIncarnation(e[wHead].Load()) == headIncarnation(h.head)
 }
 
-// At is Find for the one place and for Forward only: what is elsewhere is not looked for.
-func (t *Table) At(f *lb.Flow, at Place) Hit {
-	return t.mem.entries[uint32(at)&^reverseSlot].forward(f, 0, uint32(at)&^reverseSlot)
+// Answers reports whether a packet found there would be one that a server sends.
+func (at Place) Answers() bool { return at&reverseSlot != 0 }
+
+// At is Find for the one place and for Forward only: what is elsewhere is not looked for. The flow comes in registers; ports are
+// source(16) | destination(16).
+func (t *Table) At(src, dst lb.Addr, ports uint32, proto lb.Proto, at Place) Hit {
+	return t.mem.entries[uint32(at)&^reverseSlot].forward(src, dst, ports, proto, 0, uint32(at)&^reverseSlot)
+}
+
+// Back is At for Reverse only. It fills c.
+func (t *Table) Back(f *lb.Flow, at Place, c *Conn) Hit {
+	n := uint32(at) &^ reverseSlot
+	if h, ok := t.mem.entries[n].reverse(f, c); ok {
+		return newHit(n, Reverse, h)
+	}
+	return Hit{}
+}
+
+// Local returns the address and port that a Forward hit of FULLNAT is sent from; false: it has ended.
+func (t *Table) Local(h Hit) (addr lb.Addr, port uint16, ok bool) {
+	e := &t.mem.entries[uint32(h.where)]
+	ports := e[wPorts].Load()
+	return t.ports.addr(uint16(ports)), uint16(ports >> 16), headIncarnation(e[wHead].Load()) == headIncarnation(h.head)
 }
 
 // Find is Lookup with the help of a Place. It fills c for Reverse only.
@@ -82,7 +102,7 @@ func (t *Table) Find(f *lb.Flow, hash uint64, at Place, c *Conn) Hit {
 	n := uint32(at) &^ reverseSlot
 	e := &t.mem.entries[n]
 	if at&reverseSlot == 0 {
-		if hit := e.forward(f, 0, n); hit.Dir() != None {
+		if hit := e.forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
 			return hit
 		}
 	} else if h, ok := e.reverse(f, c); ok {
@@ -104,7 +124,7 @@ func (t *Table) find(f *lb.Flow, hash uint64, c *Conn) Hit {
 			n := uint32(slot) &^ reverseSlot
 			e := &t.mem.entries[n]
 			if slot&reverseSlot == 0 {
-				if hit := e.forward(f, 0, n); hit.Dir() != None {
+				if hit := e.forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
 					return hit
 				}
 			} else if h, ok := e.reverse(f, c); ok {
@@ -117,13 +137,15 @@ func (t *Table) find(f *lb.Flow, hash uint64, c *Conn) Hit {
 	}
 }
 
+// portsOf returns a flow's ports as wPorts has them.
+func portsOf(f *lb.Flow) uint32 { return uint32(f.SrcPort)<<16 | uint32(f.DstPort) }
+
 // forward returns e, entry number n, if its client sends f and it is of this kind: Template or 0.
-func (e *entry) forward(f *lb.Flow, kind Flags, n uint32) Hit {
+func (e *entry) forward(src, dst lb.Addr, ports uint32, proto lb.Proto, kind Flags, n uint32) Hit {
 	for {
-		h, p := e[wHead].Load(), e[wPorts].Load()
-		if e[wClientLo].Load() != f.Src.Lo || uint32(p>>32) != uint32(f.SrcPort)<<16|uint32(f.DstPort) ||
-			e[wVirtualLo].Load() != f.Dst.Lo || e[wClientHi].Load() != f.Src.Hi || e[wVirtualHi].Load() != f.Dst.Hi ||
-			headProto(h) != f.Proto || headFree(h) || headFlags(h)&Template != kind {
+		h := e[wHead].Load()
+		if e[wClientLo].Load() != src.Lo || uint32(e[wPorts].Load()>>32) != ports || e[wVirtualLo].Load() != dst.Lo ||
+			e[wClientHi].Load() != src.Hi || e[wVirtualHi].Load() != dst.Hi || headProto(h) != proto || headFree(h) || headFlags(h)&Template != kind {
 			return Hit{}
 		}
 		server, timer := e[wServer].Load(), e[wTimer].Load()
@@ -136,23 +158,40 @@ func (e *entry) forward(f *lb.Flow, kind Flags, n uint32) Hit {
 // Passes tells the connection of a Forward hit of its packet, as Packet does, if that changes nothing but the coarse second; false: it is for
 // Packet. That is so for nearly all packets.
 func (t *Table) Passes(h Hit, tcpFlags uint8, now uint32) bool {
-	v, state := t.timeouts.Load(), headState(h.head)
-	switch headProto(h.head) {
-	case lb.UDP:
+	v := t.timeouts.Load()
+	if headProto(h.head) == lb.UDP {
 		if headFlags(h.head)&Seen == 0 || v.UDP != uint32(h.timer) {
 			return false
 		}
-	case lb.TCP:
-		if v.transitions().next(state, headMode(h.head), Forward, tcpFlags) != state || v.of(lb.TCP, state) != uint32(h.timer) {
-			return false
-		}
-	default:
+	} else if !v.keepsTCP(h.head, uint32(h.timer), Forward, tcpFlags) {
 		return false
 	}
 	if uint32(h.server) != now {
 		touchSince(&t.mem.entries[uint32(h.where)][wServer], h.server, now)
 	}
 	return true
+}
+
+// PassesBack is Passes for a Reverse hit, whose connection is in c.
+func (t *Table) PassesBack(h Hit, c *Conn, tcpFlags uint8, now uint32) bool {
+	v := t.timeouts.Load()
+	if c.Proto == lb.UDP {
+		if c.Flags&(Seen|Answered) != Seen|Answered || v.UDP != c.Timeout {
+			return false
+		}
+	} else if !v.keepsTCP(h.head, c.Timeout, Reverse, tcpFlags) {
+		return false
+	}
+	if c.LastSeen != now {
+		touchSince(&t.mem.entries[uint32(h.where)][wServer], uint64(c.ServerID)<<32|uint64(c.LastSeen), now)
+	}
+	return true
+}
+
+// keepsTCP reports whether a connection with that head and timeout is one of TCP, and a packet leaves both what they are.
+func (t *Timeouts) keepsTCP(head uint64, timeout uint32, dir Dir, tcpFlags uint8) bool {
+	state := headState(head)
+	return headProto(head) == lb.TCP && t.transitions().next(state, headMode(head), dir, tcpFlags) == state && t.of(lb.TCP, state) == timeout
 }
 
 // touchSince sets the coarse second in a wServer word that was read as old: an entry that is another's by now has another server or second,

@@ -50,6 +50,15 @@ func TestFind(t *testing.T) {
 				}
 				got = Conn{}
 				table.Conn(hit, f, &got)
+				if local, port, ok := table.Local(hit); got.Mode == lb.FULLNAT && (!ok || local != want.Local || port != want.LocalPort) {
+					t.Errorf("%v: sent from %v, port %d, want %v, %d", f, local, port, want.Local, want.LocalPort)
+				}
+				if at := table.At(f.Src, f.Dst, portsOf(f), f.Proto, Place(ref.number())); at != hit {
+					t.Errorf("%v: at its place is %+v, want %+v", f, at, hit)
+				}
+				if at := table.At(f.Src, f.Dst, portsOf(f), f.Proto, Place(ref.number()%300+1)); at.Dir() != None {
+					t.Errorf("%v: elsewhere is %+v", f, at)
+				}
 			}
 			if hit.Dir() != None && hit.Ref() != ref || hit.Dir() != dir || dir != None && got != want {
 				t.Errorf("%v at %#x: %v %v %+v, want %v %v %+v", f, place, hit.Ref(), hit.Dir(), got, ref, dir, want)
@@ -87,31 +96,41 @@ func TestPeekAgrees(t *testing.T) {
 	}
 }
 
-// TestPasses: it says what Packet would do, and does the little there is when that is nothing else.
+// TestPasses: it says what Packet would do, in either direction, and does the little there is when that is nothing else.
 func TestPasses(t *testing.T) {
 	table := newTable(t, Options{Capacity: 100})
 	id, _ := newServer(t, table)
 	for i, proto := range []lb.Proto{lb.TCP, lb.UDP} {
 		f := client(i, proto)
 		c, ref := open(t, table, f, lb.NAT, id, start)
-		for step, flags := range []uint8{0, ACK, ACK, ACK | PSH, FIN | ACK, ACK, RST, ACK} {
-			now := start + uint32(step)
+		answer, _ := c.ReverseFlow()
+		for step, flags := range []uint8{0, ACK, ACK, ACK | PSH, ACK, FIN | ACK, FIN | ACK, ACK, ACK, RST, ACK} {
+			now, dir := start+uint32(step), []Dir{Forward, Forward, Reverse}[step%3]
 			if !table.Load(ref, &c) {
 				t.Fatal("it has ended")
 			}
 			after := c
 			v := table.Timeouts()
-			after.State, after.Flags = c.after(&v, Forward, flags)
+			after.State, after.Flags = c.after(&v, dir, flags)
 			after.Timeout, after.LastSeen = v.of(proto, after.State), now
 			quiet := after
 			quiet.LastSeen = c.LastSeen
-			hit := table.Find(&f, table.Hash(&f), 0, &c)
-			passes := table.Passes(hit, flags, now)
+			var passes bool
+			if dir == Forward {
+				passes = table.Passes(table.Find(&f, table.Hash(&f), 0, &c), flags, now)
+			} else {
+				var back Conn
+				hit := table.Back(&answer, Place(ref.number())|reverseSlot, &back)
+				if hit.Ref() != ref || hit.Dir() != Reverse {
+					t.Fatalf("%s, step %d: found %+v", proto, step, hit)
+				}
+				passes = table.PassesBack(hit, &back, flags, now)
+			}
 			if passes != (quiet == c) {
 				t.Errorf("%s, step %d: passes %v, from %+v to %+v", proto, step, passes, c, after)
 			}
 			if !passes {
-				table.Packet(ref, &c, Forward, flags, now)
+				table.Packet(ref, &c, dir, flags, now)
 			}
 			var got Conn
 			if table.Load(ref, &got); got != after {

@@ -27,7 +27,10 @@ func fold(a, b uint64) uint64 {
 // multiplications by unlike factors, the second of which all share: by one alone, neighbouring IPv6 networks fell badly with one seed in
 // twenty.
 func (s *seed) hash(f *lb.Flow, kind uint64) uint64 {
-	ports := uint64(f.SrcPort)<<32 | uint64(f.DstPort)<<16 | uint64(f.Proto) | kind
-	src, dst := fold(f.Src.Lo^s[0], f.Src.Hi^s[1]), fold(f.Dst.Lo^s[2], f.Dst.Hi^s[3])
+	return s.of(f.Src, f.Dst, uint64(f.SrcPort)<<32|uint64(f.DstPort)<<16|uint64(f.Proto)|kind)
+}
+
+func (s *seed) of(from, to lb.Addr, ports uint64) uint64 {
+	src, dst := fold(from.Lo^s[0], from.Hi^s[1]), fold(to.Lo^s[2], to.Hi^s[3])
 	return fold(src^fold(ports^s[1], s[4]), dst^s[5])
 }

@@ -125,6 +125,11 @@ func (t *Table) SetSecure(on bool) {
 // Hash returns the hash that Lookup wants, of a flow as the packet carries it.
 func (t *Table) Hash(f *lb.Flow) uint64 { return t.seed.hash(f, 0) }
 
+// HashOf is Hash of a flow in registers; ports are source(16) | destination(16).
+func (t *Table) HashOf(src, dst lb.Addr, ports uint32, proto lb.Proto) uint64 {
+	return t.seed.of(src, dst, uint64(ports)<<16|uint64(proto))
+}
+
 // templateKind tells a template's key from a flow's.
 const templateKind = 1 << 63
 
@@ -154,7 +159,7 @@ func (t *Table) findForward(f *lb.Flow, hash uint64, kind Flags) Ref {
 		for i := range slotsPerBucket {
 			slot := bk[i].Load()
 			if uint32(slot>>32) == tag && slot&reverseSlot == 0 {
-				if hit := t.mem.entries[uint32(slot)].forward(f, kind, uint32(slot)); hit.Dir() != None {
+				if hit := t.mem.entries[uint32(slot)].forward(f.Src, f.Dst, portsOf(f), f.Proto, kind, uint32(slot)); hit.Dir() != None {
 					return hit.Ref()
 				}
 			}

@@ -1,41 +1,93 @@
 package dataplane
 
 import (
+	"weir/conntrack"
 	"weir/dataplane/packet"
-	"weir/dataplane/reason"
 	"weir/lb"
 )
 
-// quick does for most packets, in one go, what handle does for any: a plain frame of a client's, of a connection to a DR or NAT server in
-// whose state it changes nothing, that fits its way. It returns false, and has done nothing, when one of these is not so. Everything that it
+// lane is a server's path as the quick way needs it: in one cache line with what else is read of the server for a packet.
+type lane struct {
+	iface uint16
+	mtu   uint16 // 0: nothing goes this way
+	is6   bool   // the server's address
+	macs  [12]byte
+}
+
+// laneOf returns the lane of a server's path: none if a packet needs more than its addresses changed to go there.
+func laneOf(s *Server) (l lane) {
+	p := s.Path
+	if p == nil || s.Removed || s.Mode != lb.DR && s.Mode != lb.NAT && s.Mode != lb.FULLNAT || p.VLANs != 0 {
+		return lane{}
+	}
+	l.iface, l.mtu, l.is6 = uint16(p.Iface), uint16(min(p.MTU, 0xffff)), !s.Addr.Is4()
+	copy(l.macs[:6], p.DstMAC[:])
+	copy(l.macs[6:], p.SrcMAC[:])
+	return l
+}
+
+// quick does for most packets, in one go, what handle does for any: a plain frame, of a connection by DR, NAT or FULLNAT in whose state it
+// changes nothing, that fits its way and keeps its IP version. It returns false, and has done nothing, when one of these is not so. Everything that it
 // decides, handle would decide alike (TestQuickChangesNothing).
 func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
-	p, conns := &w.looks[i].packet, w.shared.conns
-	if !p.Plain || p.TCPFlags&packet.SYN != 0 || t.services.count == 0 {
-		return false
+	p, at, conns := &w.plains[i], w.places[i], w.shared.conns
+	if at.Answers() {
+		return w.quickBack(t, in, f, p, at)
 	}
-	hit := conns.At(&p.Flow, w.places[i])
+	hit := conns.At(p.Src, p.Dst, p.Ports, p.Proto, at)
 	s := t.Server(hit.ServerID()) // of no hit: none
-	if s == nil || !s.ready || p.Len() > s.Path.MTU || p.TTL() <= 1 || s.Path.VLANs != 0 || !conns.Passes(hit, p.TCPFlags, w.now) {
+	if s == nil || p.Len > s.lane.mtu || p.Is6 != s.lane.is6 && hit.Mode() != lb.DR || !conns.Passes(hit, p.TCPFlags, w.now) {
 		return false
 	}
-	switch hit.Mode() {
-	case lb.DR:
-		p.AgePlain()
-	case lb.NAT:
-		if clientTag(p.SrcMACBits(), in.Iface, 0) != hit.ClientTag() {
+	b := f.Packet()
+	if mode := hit.Mode(); mode == lb.DR {
+		p.Age(b)
+	} else {
+		if clientTag(packet.SourceBits(b), in.Iface, 0) != hit.ClientTag() {
 			return false
 		}
-		p.RelayPlain(s.hop.To.Dst, s.hop.To.DstPort)
-	default:
+		src, ports := p.Src, p.Ports
+		if mode == lb.FULLNAT {
+			local, port, ok := conns.Local(hit)
+			if !ok || local.Is4() == p.Is6 {
+				return false
+			}
+			src, ports = local, ports&0xffff|uint32(port)<<16
+		} else if mode != lb.NAT {
+			return false
+		}
+		if s.Port != 0 {
+			ports = ports&^0xffff | uint32(s.Port)
+		}
+		p.Relay(b, src, s.Addr, ports)
+	}
+	packet.Address(b, &s.lane.macs)
+	w.countToServer(s.ID, uint64(p.Len))
+	w.send(in, int(s.lane.iface), f)
+	return true
+}
+
+// quickBack is quick for what a NAT or FULLNAT server sends.
+func (w *Worker) quickBack(t *Table, in *IfaceQueue, f *Frame, p *packet.Plain, at conntrack.Place) bool {
+	conns, c, flow := w.shared.conns, &w.conn, p.Flow()
+	hit := conns.Back(&flow, at, c)
+	if hit.Dir() == conntrack.None || c.ClientVLANs != 0 {
 		return false
 	}
-	p.AddressPlain(&s.Path.DstMAC, &s.Path.SrcMAC)
-	w.countToServer(s.ID, uint64(p.Len()))
-	if out := s.Path.Iface; out != in.Iface {
-		w.send(in, out, f)
-	} else if !in.Queue.Send(f) {
-		w.count.Reasons[reason.NoTxRoom]++
+	out := int(c.ClientIface)
+	iface := &t.ifaces[out]
+	dst, ports := p.Dst, p.Ports&0xffff|uint32(c.VirtualPort)<<16
+	if c.Mode == lb.FULLNAT {
+		dst, ports = c.Client, ports&^0xffff|uint32(c.ClientPort)
 	}
+	if int(p.Len) > iface.MTU || p.Is6 == dst.Is4() || !conns.PassesBack(hit, c, p.TCPFlags, w.now) {
+		return false
+	}
+	b := f.Packet()
+	p.Relay(b, c.Virtual, dst, ports)
+	*(*[6]byte)(b[0:6]) = c.ClientMAC
+	*(*[6]byte)(b[6:12]) = iface.MAC
+	w.countToClient(c.ServerID, uint64(p.Len))
+	w.send(in, out, f)
 	return true
 }

@@ -17,11 +17,30 @@ import (
 	"weir/sched"
 )
 
+// quickEnds are who speaks to whom in TestQuickChangesNothing. Of an IP version there is one local address, with a single port, so that
+// everybody can tell where a FULLNAT server's answers go to.
+type quickEnds struct {
+	client, vip netip.AddrPort
+	rip, lip    netip.Addr
+}
+
+const quickPort = 5000
+
+var quickFamilies = map[string]quickEnds{
+	"IPv4": {netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("192.0.2.10:80"),
+		netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.200")},
+	"IPv6": {netip.MustParseAddrPort("[2001:db8:7::7]:40000"), netip.MustParseAddrPort("[2001:db8::10]:80"),
+		netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fd00::200")},
+}
+
 // oneServer is a worker with a service for TCP and one for UDP, whose only server is in the given mode.
-func oneServer(t *testing.T, mode lb.Mode, port uint16, path *forward.Path, second *uint32) (*dataplane.Worker, *memqueue.Queue, *dataplane.Shared) {
+func oneServer(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *forward.Path, second *uint32) (*dataplane.Worker, *memqueue.Queue, *dataplane.Shared) {
 	t.Helper()
-	conns, err := conntrack.New(conntrack.Options{Capacity: 4096})
+	conns, err := conntrack.New(conntrack.Options{Capacity: 4096, FirstPort: quickPort, LastPort: quickPort})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conns.SetLocals([]lb.Addr{lb.AddrFrom(ends.lip)}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conns.Close)
@@ -31,14 +50,14 @@ func oneServer(t *testing.T, mode lb.Mode, port uint16, path *forward.Path, seco
 		t.Fatal(err)
 	}
 	shared.Meter(id)
-	rip := lb.MustParseAddr("10.0.0.2")
+	rip := lb.AddrFrom(ends.rip)
 	edit := shared.Table().Edit()
 	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500, Addr: lb.MustParseAddr("192.0.2.1")}})
 	edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: port, Load: load, Path: path})
 	server := &sched.Server{ID: id, Addr: rip, Port: port, Load: load}
 	for _, proto := range []lb.Proto{lb.TCP, lb.UDP} {
 		edit.SetService(&dataplane.Service{
-			Key:    lb.ServiceKey{Addr: lb.MustParseAddr("192.0.2.10"), Port: 80, Proto: proto},
+			Key:    lb.ServiceKey{Addr: lb.AddrFrom(ends.vip.Addr()), Port: 80, Proto: proto},
 			Picker: dataplane.NewPicker(schedulerFunc(func() *sched.Server { return server })), Versions: dataplane.AppendVersion(nil, &sched.List{}),
 		})
 	}
@@ -47,72 +66,107 @@ func oneServer(t *testing.T, mode lb.Mode, port uint16, path *forward.Path, seco
 	return dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: q}}, nil), q, shared
 }
 
-// TestQuickChangesNothing: packets of all kinds, and packets with wrong bytes in them, leave by the quick way as they do by the long one,
-// with the same counts.
-func TestQuickChangesNothing(t *testing.T) {
-	client, vip := netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("192.0.2.10:80")
+// quickFrames are packets of all kinds between a client and a server in that mode, and packets with wrong bytes in them.
+func quickFrames(ends quickEnds, mode lb.Mode, port uint16) [][]byte {
+	client, vip := ends.client, ends.vip
 	udp, tcp := testpkt.UDP(client, vip).Text("hello"), testpkt.TCP(client, vip, testpkt.ACK).Text("hello")
+	if port == 0 {
+		port = vip.Port()
+	}
+	server, peer := netip.AddrPortFrom(ends.rip, port), client
+	if mode == lb.FULLNAT {
+		peer = netip.AddrPortFrom(ends.lip, quickPort)
+	}
+	udpBack, tcpBack := testpkt.UDP(server, peer).Text("answer").From(testpkt.MAC(7)), testpkt.TCP(server, peer, testpkt.ACK).Text("answer").From(testpkt.MAC(7))
 	frames := [][]byte{udp.Bytes(), testpkt.TCP(client, vip, testpkt.SYN).Bytes()}
 	for _, p := range []testpkt.Packet{
 		udp, tcp, udp.NoChecksum(), udp.TTL(1), tcp.TTL(1), udp.TTL(2), udp.Pad(60), tcp.Pad(80), udp.Size(1514), tcp.Size(1514), udp.Size(1515).DF(),
-		udp.VLAN(5), tcp.VLAN(5, 6), udp.Options(7, 7, 4, 0, 0, 0, 0), udp.From(testpkt.MAC(9)), tcp.From(testpkt.MAC(9)), udp, tcp, udp.TOS(3),
+		udp.VLAN(5), tcp.VLAN(5, 6), udp.From(testpkt.MAC(9)), tcp.From(testpkt.MAC(9)), udp, tcp, udp.TOS(3),
+		testpkt.TCP(server, peer, testpkt.SYN, testpkt.ACK), udpBack, tcp, tcpBack, udpBack, tcpBack, udpBack.NoChecksum(), udpBack.TTL(1), tcpBack.TTL(2),
+		tcpBack.Pad(90), udpBack.Size(1514), tcpBack.Size(1515).DF(), udpBack.VLAN(5), udp.VLAN(5), udpBack, udp, udpBack,
 		testpkt.TCP(client, vip, testpkt.PSH, testpkt.ACK), testpkt.TCP(client, vip, testpkt.SYN), testpkt.TCP(client, vip, testpkt.FIN, testpkt.ACK),
-		testpkt.TCP(client, vip, testpkt.ACK), testpkt.TCP(client, vip, testpkt.RST), tcp,
+		tcpBack, testpkt.TCP(server, peer, testpkt.FIN, testpkt.ACK),
+		testpkt.TCP(client, vip, testpkt.ACK), testpkt.TCP(client, vip, testpkt.RST), tcp, tcpBack,
 	} {
 		frames = append(frames, p.Bytes())
 	}
+	if !client.Addr().Is6() {
+		frames = append(frames, udp.Options(7, 7, 4, 0, 0, 0, 0).Bytes())
+	}
 	// The sum becomes zero, which UDP has to send as 0xffff; and bytes that are wrong anywhere in the headers, or missing.
-	random := rand.New(rand.NewPCG(3, 4))
+	l4 := 34
+	if client.Addr().Is6() {
+		l4 = 54
+	}
+	random, sound := rand.New(rand.NewPCG(3, 4)), frames
 	for n := range 3000 {
-		f := bytes.Clone(frames[n%len(frames)])
+		f := bytes.Clone(sound[n%len(sound)])
 		switch n % 3 {
 		case 0:
-			random.Shuffle(2, func(int, int) { f[44+random.IntN(2)] = byte(random.Uint32()) })
-			copy(f[40:42], []byte{byte(random.Uint32()), byte(random.Uint32())})
+			f[l4+10+random.IntN(2)] = byte(random.Uint32())
+			copy(f[l4+6:l4+8], []byte{byte(random.Uint32()), byte(random.Uint32())})
 		case 1:
-			f[random.IntN(min(len(f), 58))] ^= 1 << random.IntN(8)
+			f[random.IntN(min(len(f), l4+24))] ^= 1 << random.IntN(8)
 		case 2:
 			f = f[:random.IntN(len(f)+1)]
 		}
 		frames = append(frames, f)
 	}
+	return frames
+}
+
+// TestQuickChangesNothing: packets leave by the quick way as they do by the long one, with the same counts.
+func TestQuickChangesNothing(t *testing.T) {
 	path := func() *forward.Path {
-		return &forward.Path{DstMAC: [6]byte(testpkt.MAC(7)), SrcMAC: [6]byte(testpkt.DirectorMAC), MTU: 1500, Source: lb.MustParseAddr("10.0.0.1")}
+		return &forward.Path{DstMAC: [6]byte(testpkt.MAC(7)), SrcMAC: [6]byte(testpkt.DirectorMAC), MTU: 1500}
 	}
 	tagged, narrow := path(), path()
 	tagged.VLANs, narrow.MTU = lb.VLANs(0).Push(lb.CustomerTag, 9), 40
-	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.TUN} {
-		for name, path := range map[string]*forward.Path{"plain": path(), "tagged": tagged, "narrow": narrow, "none": nil} {
-			for _, port := range []uint16{0, 80, 8080} {
-				t.Run(fmt.Sprintf("%s, path %s, port %d", mode, name, port), func(t *testing.T) {
-					second := uint32(1)
-					quick, quickQueue, quickShared := oneServer(t, mode, port, path, &second)
-					full, fullQueue, fullShared := oneServer(t, mode, port, path, &second)
-					for i, frame := range frames {
-						second = 1 + uint32(i/100)
-						quickQueue.Inject(frame)
-						fullQueue.Inject(frame)
-						quick.Turn()
-						full.TurnInFull()
-						got, want := quickQueue.Sent(), fullQueue.Sent()
-						if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
-							t.Fatalf("packet %d, %x, left as %x, want %x", i, frame, got, want)
-						}
-						if quickQueue.Outstanding() != 0 {
-							t.Fatal("a frame was lost")
-						}
-					}
-					got, want := quick.Counters(), full.Counters()
-					got.Batches, want.Batches, got.Received, want.Received, got.Expired, want.Expired = 0, 0, 0, 0, 0, 0
-					got.Reasons[reason.FragmentLate] = 0 // found out by Turn alone
-					if got != want {
-						t.Errorf("counted %+v, want %+v", got, want)
-					}
-					if got, want := quickShared.Traffic(lb.NewServerID(1, 0)), fullShared.Traffic(lb.NewServerID(1, 0)); got != want {
-						t.Errorf("the server's: %+v, want %+v", got, want)
-					}
-				})
+	for family, ends := range quickFamilies {
+		for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
+			for name, path := range map[string]*forward.Path{"plain": path(), "tagged": tagged, "narrow": narrow, "none": nil} {
+				if path != nil {
+					path.Source = lb.MustParseAddr("10.0.0.1")
+				}
+				for _, port := range []uint16{0, 80, 8080} {
+					t.Run(fmt.Sprintf("%s, %s, path %s, port %d", family, mode, name, port), func(t *testing.T) {
+						sameAsInFull(t, ends, mode, port, path)
+					})
+				}
 			}
 		}
+	}
+}
+
+func sameAsInFull(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *forward.Path) {
+	second := uint32(1)
+	quick, quickQueue, quickShared := oneServer(t, ends, mode, port, path, &second)
+	full, fullQueue, fullShared := oneServer(t, ends, mode, port, path, &second)
+	for i, frame := range quickFrames(ends, mode, port) {
+		second = 1 + uint32(i/100)
+		quickQueue.Inject(frame)
+		fullQueue.Inject(frame)
+		quick.Turn()
+		full.TurnInFull()
+		got, want := quickQueue.Sent(), fullQueue.Sent()
+		if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
+			t.Fatalf("packet %d, %x, left as %x, want %x", i, frame, got, want)
+		}
+		if quickQueue.Outstanding() != 0 {
+			t.Fatal("a frame was lost")
+		}
+	}
+	got, want := quick.Counters(), full.Counters()
+	got.Batches, want.Batches, got.Received, want.Received, got.Expired, want.Expired = 0, 0, 0, 0, 0, 0
+	got.Reasons[reason.FragmentLate] = 0 // found out by Turn alone
+	if got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+	if got, want := quickShared.Traffic(lb.NewServerID(1, 0)), fullShared.Traffic(lb.NewServerID(1, 0)); got != want {
+		t.Errorf("the server's: %+v, want %+v", got, want)
+	}
+	answers := mode == lb.NAT || mode == lb.FULLNAT
+	if path != nil && path.MTU == 1500 && (want.ToServer < 500 || answers != (want.ToClient >= 300)) {
+		t.Errorf("only %d packets went to the server, %d came back", want.ToServer, want.ToClient)
 	}
 }

@@ -50,8 +50,9 @@ type Service struct {
 type Server struct {
 	ID   lb.ServerID
 	Mode lb.Mode
-	Addr lb.Addr
 	Port uint16 // 0: the client's own destination port is kept
+	lane lane   // made by SetServer
+	Addr lb.Addr
 	Load *lb.Load
 
 	Tunnel lb.Tunnel // TUN
@@ -61,9 +62,7 @@ type Server struct {
 	// Removed: no service lists it any more, but connections still name it.
 	Removed bool
 
-	// Made of the above by SetServer.
-	ready bool        // packets can be sent to it
-	hop   forward.Hop // what DR and NAT need, whatever the connection
+	hop forward.Hop // made by SetServer: what DR and NAT need, whatever the connection
 }
 
 const pageBits = 8 // servers of one page: an edit copies the pages it touches and the list of pages
@@ -159,7 +158,7 @@ func (e *Edit) RemoveService(key lb.ServiceKey) { e.table.services.remove(&e.ser
 // SetServer adds s or puts it in the place of the server in its slot.
 func (e *Edit) SetServer(s *Server) {
 	v := *s
-	v.ready = !v.Removed && v.Path != nil && v.Mode != lb.Local
+	v.lane = laneOf(&v)
 	v.hop = forward.Hop{Path: v.Path, To: packet.Endpoints{Dst: v.Addr, DstPort: v.Port}}
 	*e.slot(v.ID.Slot()) = &v
 }

@@ -42,7 +42,7 @@ const (
 // was fetched for the first is still in the nearest cache when the last is done (32 × 2 lines of table, 32 × 2 of packet).
 const group = 32
 
-// look is a packet on its way through the stages.
+// look is a packet on its way through the stages, unless it is a plain one that goes the quick way.
 type look struct {
 	packet packet.Packet
 	why    reason.Reason // from parsing
@@ -73,7 +73,9 @@ type Worker struct {
 	made     decision
 
 	// Of all packets at hand.
-	looks  [group]look
+	plains [group]packet.Plain
+	plain  [group]bool
+	looks  [group]look // of those that are not plain
 	hashes [group]uint64
 	places [group]conntrack.Place
 	frames [BatchSize]Frame
@@ -157,25 +159,39 @@ func (w *Worker) Turn() (taken int, done bool) {
 // queue's again afterwards.
 func (w *Worker) handleGroup(t *Table, in *IfaceQueue, frames []Frame) {
 	conns := w.shared.conns
-	looks, hashes, places := w.looks[:len(frames)], w.hashes[:len(frames)], w.places[:len(frames)]
-	for i := range looks {
-		l, f := &looks[i], &frames[i]
-		l.why = l.packet.Parse(f.Buf, f.Off, f.End)
-	}
-	for i := range looks { // those that could not be parsed have some hash, too
-		hashes[i] = conns.Hash(&looks[i].packet.Flow)
+	hashes, places, plain := w.hashes[:len(frames)], w.places[:len(frames)], w.plain[:len(frames)]
+	straight := w.tap == nil && t.services.count > 0
+	for i := range frames {
+		f, p := &frames[i], &w.plains[i]
+		if plain[i] = straight && p.Glance(f.Buf, f.Off, f.End); plain[i] {
+			hashes[i] = conns.HashOf(p.Src, p.Dst, p.Ports, p.Proto)
+			continue
+		}
+		hashes[i] = conns.Hash(&w.parse(f, i).packet.Flow) // what cannot be parsed has some hash, too
 	}
 	conns.Warm(hashes)
 	conns.Peek(hashes, places)
 	if w.tap != nil {
-		w.handleTapped(t, in, frames, looks)
+		w.handleTapped(t, in, frames, w.looks[:len(frames)])
 		return
 	}
-	for i := range looks {
-		if !w.quick(t, in, &frames[i], i) {
-			w.handle(t, in, &frames[i], i)
+	for i := range frames {
+		f := &frames[i]
+		if plain[i] {
+			if w.quick(t, in, f, i) {
+				continue
+			}
+			w.parse(f, i)
 		}
+		w.handle(t, in, f, i)
 	}
+}
+
+// parse looks at frame f, the group's number i.
+func (w *Worker) parse(f *Frame, i int) *look {
+	l := &w.looks[i]
+	l.why = l.packet.Parse(f.Buf, f.Off, f.End)
+	return l
 }
 
 // handle brings frame f, the group's number i, to its end, and returns why it was not forwarded.
@@ -375,12 +391,17 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 		return 0, why
 	}
 	w.shares = true
+	w.countToClient(c.ServerID, size)
+	return out, reason.None
+}
+
+// countToClient counts a packet of so many bytes that a server sends.
+func (w *Worker) countToClient(id lb.ServerID, size uint64) {
 	w.count.ToClient++
 	w.count.BytesOut += size
-	m := w.meters.cell(c.ServerID)
+	m := w.meters.cell(id)
 	m.OutPackets++
 	m.OutBytes += size
-	return out, reason.None
 }
 
 // nextID returns an identification for an IPv4 header of weir's own making.

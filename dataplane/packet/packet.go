@@ -48,7 +48,6 @@ type Packet struct {
 	Flow     lb.Flow
 	TCPFlags uint8 // of SCTP the type of the chunk that its association's state depends on; 0 for others
 	Kind     Kind
-	Plain    bool // untagged, IPv4 without options, no fragment, TCP or UDP: the ...Plain methods are for it
 	// Cut is set by a mode when the packet, rewritten, is longer than its way carries: it is to be sent in pieces of so many bytes of IP packet.
 	Cut int
 	// KeepSender has TranslatePart leave an ICMP error's source as it is: a router's on the way. Parse clears it for errors.
@@ -65,8 +64,13 @@ const (
 	Sealed             // AH or ESP, whole: without ports that anybody could see
 )
 
-// parse is Parse for any frame b.
-func (p *Packet) parse(b []byte) reason.Reason {
+// Parse looks at the frame Buf[off:end]. Anything but None leaves only Buf, Off and what was reached before valid.
+//
+// Steer has checked much of this already, but a worker must stand on its own: frames also come from tests, captures and
+// whatever a changed BPF program lets through.
+func (p *Packet) Parse(buf []byte, off, end int) reason.Reason {
+	p.Buf, p.Off, p.End, p.Kind, p.Cut = buf, off, end, Whole, 0
+	b := buf[off:end:end]
 	if len(b) < EtherLen {
 		return reason.Truncated
 	}
