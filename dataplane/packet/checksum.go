@@ -21,14 +21,6 @@ func delta32(old, new uint32) uint32 {
 	return ^old>>16 + ^old&0xffff + new>>16 + new&0xffff
 }
 
-// delta16 is what changing a 16-bit field adds to the one's complement sum, at most 2 × 0xffff; nothing, if it does not change.
-func delta16(old, new uint16) uint32 {
-	if old == new {
-		return 0
-	}
-	return uint32(^old) + uint32(new)
-}
-
 // delta128 is what changing an IPv6 address adds to the one's complement sum, at most 16 × 0xffff.
 func delta128(old, new lb.Addr) uint32 {
 	return delta32(uint32(old.Hi>>32), uint32(new.Hi>>32)) + delta32(uint32(old.Hi), uint32(new.Hi)) +
