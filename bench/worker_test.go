@@ -80,13 +80,13 @@ func newShared(tb testing.TB, mode lb.Mode, proto lb.Proto, capacity int, addres
 	r := &rig{shared: shared, conns: conns}
 	list := &sched.List{}
 	for i := range 8 {
-		id, load, err := conns.Servers().Acquire()
+		rip := address(0x0a000002 + uint32(i))
+		id, load, err := conns.Servers().Acquire(rip)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		shared.Meter(id)
 		r.servers = append(r.servers, id)
-		rip := address(0x0a000002 + uint32(i))
 		list.Servers = append(list.Servers, &sched.Server{ID: id, Serial: uint64(i), Addr: rip, Port: 80, Weight: 1, Load: load})
 		edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: 80, Load: load, Path: &forward.Path{
 			DstMAC: [6]byte(testpkt.MAC(uint16(i))), SrcMAC: [6]byte(testpkt.DirectorMAC), Source: address(0x0a000001), MTU: 1500}})

@@ -15,7 +15,7 @@ func benchFlow(i int) lb.Flow {
 
 func fill(tb testing.TB, t *Table, n int, mode lb.Mode) []lb.Flow {
 	tb.Helper()
-	id, _, err := t.Servers().Acquire()
+	id, _, err := t.Servers().Acquire(serverAddr)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -32,10 +32,13 @@ func fill(tb testing.TB, t *Table, n int, mode lb.Mode) []lb.Flow {
 	return flows
 }
 
+// serverAddr is where the servers of these tests are.
+var serverAddr = lb.AddrFrom4(0x0aff0001) // 10.255.0.1
+
 // connOf returns the connection of f to a server at 10.255.0.1:8080.
 func connOf(f lb.Flow, mode lb.Mode, id lb.ServerID) Conn {
 	return Conn{Client: f.Src, Virtual: f.Dst, ClientPort: f.SrcPort, VirtualPort: f.DstPort, Proto: f.Proto, Mode: mode, ServerID: id,
-		Server: lb.AddrFrom4(0x0aff0001), ServerPort: 8080}
+		Server: serverAddr, ServerPort: 8080}
 }
 
 func newTable(tb testing.TB, o Options) *Table {
@@ -142,7 +145,7 @@ func BenchmarkInsertDelete(b *testing.B) {
 			if err := t.SetLocals([]lb.Addr{lb.AddrFrom4(0x0afe0001)}); err != nil {
 				b.Fatal(err)
 			}
-			id, _, _ := t.Servers().Acquire()
+			id, _, _ := t.Servers().Acquire(serverAddr)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -160,7 +163,7 @@ func BenchmarkInsertDelete(b *testing.B) {
 
 func BenchmarkPacket(b *testing.B) {
 	t := newTable(b, Options{Capacity: 1 << 10})
-	id, _, _ := t.Servers().Acquire()
+	id, _, _ := t.Servers().Acquire(serverAddr)
 	f := benchFlow(0)
 	f.Proto = lb.TCP
 	c := connOf(f, lb.NAT, id)

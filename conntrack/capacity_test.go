@@ -93,8 +93,14 @@ func TestFloodKeepsEstablished(t *testing.T) {
 }
 
 func TestMemoryLayout(t *testing.T) {
-	if s := unsafe.Sizeof(entry{}); s != 128 {
+	if s := unsafe.Sizeof(entry{}); s != 64 {
 		t.Errorf("an entry is %d bytes", s)
+	}
+	if s := unsafe.Sizeof(rest{}); s != 32 {
+		t.Errorf("the rest of an entry is %d bytes", s)
+	}
+	if at := unsafe.Offsetof(server{}.load); at != 64 {
+		t.Errorf("a server's load is at %d", at)
 	}
 	if s := unsafe.Sizeof(bucket{}); s != 64 {
 		t.Errorf("a bucket is %d bytes", s)
@@ -110,8 +116,11 @@ func TestMemoryLayout(t *testing.T) {
 	}
 	for _, huge := range []bool{false, true} {
 		table := newTable(t, Options{Capacity: 3, HugePages: huge})
-		if a := uintptr(unsafe.Pointer(&table.mem.entries[0])); a%128 != 0 {
+		if a := uintptr(unsafe.Pointer(&table.mem.entries[0])); a%64 != 0 {
 			t.Errorf("the entries are at %x", a)
+		}
+		if a := uintptr(unsafe.Pointer(&table.mem.rests[0])); a%64 != 0 {
+			t.Errorf("their rests are at %x", a)
 		}
 		if a := uintptr(unsafe.Pointer(&table.mem.buckets[0])); a%64 != 0 {
 			t.Errorf("the buckets are at %x", a)
@@ -125,22 +134,24 @@ func TestMemoryEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.entries) != 1001 || len(m.buckets) != 256 || len(m.due) != 1001 {
+	if len(m.entries) != 1001 || len(m.rests) != 1001 || len(m.buckets) != 256 || len(m.due) != 1001 {
 		t.Fatalf("%d entries, %d buckets, %d due", len(m.entries), len(m.buckets), len(m.due))
 	}
 	m.entries[0][0].Store(1)
-	m.entries[1000][15].Store(2)
+	m.entries[1000][7].Store(2)
+	m.rests[0][0].Store(7)
+	m.rests[1000][3].Store(8)
 	m.buckets[0][0].Store(3)
 	m.buckets[255][7].Store(4)
 	m.due[0].Store(5)
 	m.due[1000].Store(6)
-	if m.entries[0][0].Load() != 1 || m.entries[1000][15].Load() != 2 || m.buckets[0][0].Load() != 3 ||
+	if m.entries[0][0].Load() != 1 || m.entries[1000][7].Load() != 2 || m.rests[0][0].Load() != 7 || m.rests[1000][3].Load() != 8 || m.buckets[0][0].Load() != 3 ||
 		m.buckets[255][7].Load() != 4 || m.due[0].Load() != 5 || m.due[1000].Load() != 6 {
 		t.Error("the regions overlap")
 	}
 	m.close()
 	m.close()
-	if m.entries != nil || m.buckets != nil || m.due != nil {
+	if m.entries != nil || m.rests != nil || m.buckets != nil || m.due != nil {
 		t.Error("closed memory can still be reached")
 	}
 }

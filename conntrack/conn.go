@@ -25,7 +25,7 @@ type Conn struct {
 	ClientMAC   [6]byte  // came from,
 	ClientVLANs lb.VLANs // and its VLAN tags
 	ServerPort  uint16   // RIP's port
-	Server      lb.Addr  // RIP
+	Server      lb.Addr  // RIP: that of ServerID
 	Controlled  uint32   // templates: how many connections hang on it
 
 	// Control is read by Insert only: the template this connection hangs on, or 0.

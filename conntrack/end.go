@@ -94,7 +94,7 @@ func (t *Table) mayEnd(n uint32, c *Conn, now uint32, why cause) bool {
 // letGo takes one connection off its template, which lives at least until then. An expelled template waited only for that, and one that a
 // flood's connections made goes with the last of them (ip_vs_conn.c, ip_vs_conn_expire).
 func (t *Table) letGo(control Ref, why cause) {
-	left := uint32(t.mem.entries[control.number()][wControl].Add(^uint64(0)))
+	left := uint32(t.mem.rests[control.number()][rControl].Add(^uint64(0)))
 	if left == 0 && (why == onExpel || why == onPressure || why == onShed) {
 		t.end(control, 0, why)
 	}

@@ -6,18 +6,22 @@ import (
 	"weir/lb"
 )
 
-// entry is one connection: 16 words in two cache lines, of which the first has all that a packet from the client needs.
+// A connection is an entry, a cache line that has all a packet from the client needs, and the rest of it, half a line for its answers
+// and its end. What is one for many connections is not in them: a server's address goes by the ServerID, a local address by its index.
 // All words are read and written by sync/atomic only.
 //
-// The head's incarnation is what makes lock-free reading sound: words 1-5 and 8-11 are written only while the head says "free" (mode 0), and
+// The head's incarnation is what makes lock-free reading sound: words 1-5 and the server's port are written only while the head says "free" (mode 0), and
 // the incarnation grows when an entry is freed. So words read between two loads of the head with the same incarnation and a
 // mode belong to that connection. The other words change while the connection lives, each by itself: the
 // head's state and flags, the timer and the path under the connection's stripe (the template's ASSURED by
 // compare-and-swap), the coarse second by compare-and-swap, the number of controlled connections by addition.
-type entry [16]atomic.Uint64
+type (
+	entry [8]atomic.Uint64
+	rest  [4]atomic.Uint64
+)
 
+// Words of an entry.
 const (
-	// first line
 	wHead      = iota // incarnation(32) | protocol(8) | mode(8; 0: free) | state(8) | flags(8)
 	wClientHi         // in a free entry: the next free one
 	wClientLo         //
@@ -26,15 +30,14 @@ const (
 	wPorts            // client port | virtual port | local port | index of the local address
 	wServer           // ServerID(32) | last seen, coarse second(32)
 	wTimer            // client tag(16) | spare(16) | timeout in seconds(32)
-	// second line
-	wServerHi
-	wServerLo
-	wLocalHi
-	wLocalLo
-	wPath       // client interface(16) | client MAC(48): one word, so the two never come apart
-	wServerPort // spare(16) | client VLANs(32) | server port(16)
-	wOffsets    // sequence offset per direction: room for SYN proxy and TOA
-	wControl    // entry number of the controlling template(32) | number of controlled connections(32)
+)
+
+// Words of the rest.
+const (
+	rPath       = iota // client interface(16) | client MAC(48): one word, so the two never come apart
+	rServerPort        // spare(16) | client VLANs(32) | server port(16)
+	rOffsets           // sequence offset per direction: room for SYN proxy and TOA
+	rControl           // entry number of the controlling template(32) | number of controlled connections(32)
 )
 
 func packHead(incarnation uint32, proto lb.Proto, mode lb.Mode, state State, flags Flags) uint64 {
@@ -48,8 +51,9 @@ func headState(h uint64) State        { return State(h >> 8) }
 func headFlags(h uint64) Flags        { return Flags(h) }
 func headFree(h uint64) bool          { return headMode(h) == 0 }
 
-// write fills a free entry from c; the head comes last and makes it a connection.
-func (e *entry) write(c *Conn, control uint32) (incarnation uint32) {
+// write fills the free entry n from c; the head comes last and makes it a connection.
+func (m *memory) write(n uint32, c *Conn, control uint32) (incarnation uint32) {
+	e, r := &m.entries[n], &m.rests[n]
 	e[wClientHi].Store(c.Client.Hi)
 	e[wClientLo].Store(c.Client.Lo)
 	e[wVirtualHi].Store(c.Virtual.Hi)
@@ -57,21 +61,19 @@ func (e *entry) write(c *Conn, control uint32) (incarnation uint32) {
 	e[wPorts].Store(uint64(c.ClientPort)<<48 | uint64(c.VirtualPort)<<32 | uint64(c.LocalPort)<<16 | uint64(c.LocalIndex))
 	e[wServer].Store(uint64(c.ServerID)<<32 | uint64(c.LastSeen))
 	e[wTimer].Store(uint64(c.ClientTag)<<48 | uint64(c.Timeout))
-	e[wServerHi].Store(c.Server.Hi)
-	e[wServerLo].Store(c.Server.Lo)
-	e[wLocalHi].Store(c.Local.Hi)
-	e[wLocalLo].Store(c.Local.Lo)
-	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
-	e[wServerPort].Store(packServerPort(c.ClientVLANs, c.ServerPort))
-	e[wOffsets].Store(0)
-	e[wControl].Store(uint64(control) << 32)
+	r[rPath].Store(packPath(c.ClientIface, c.ClientMAC))
+	r[rServerPort].Store(packServerPort(c.ClientVLANs, c.ServerPort))
+	r[rOffsets].Store(0)
+	r[rControl].Store(uint64(control) << 32)
 	incarnation = headIncarnation(e[wHead].Load())
 	e[wHead].Store(packHead(incarnation, c.Proto, c.Mode, c.State, c.Flags))
 	return incarnation
 }
 
-// readFirst copies the first line, less the head.
-func (e *entry) readFirst(c *Conn) {
+// read fills c, but for Control, with connection n as it is with head h. What it has read is n's if the head's incarnation is still the same afterwards.
+func (t *Table) read(n uint32, h uint64, c *Conn) {
+	e, r := &t.mem.entries[n], &t.mem.rests[n]
+	c.setHead(h)
 	c.Client = lb.Addr{Hi: e[wClientHi].Load(), Lo: e[wClientLo].Load()}
 	c.Virtual = lb.Addr{Hi: e[wVirtualHi].Load(), Lo: e[wVirtualLo].Load()}
 	p := e[wPorts].Load()
@@ -80,15 +82,13 @@ func (e *entry) readFirst(c *Conn) {
 	c.ServerID, c.LastSeen = lb.ServerID(s>>32), uint32(s)
 	w := e[wTimer].Load()
 	c.ClientTag, c.Timeout = uint16(w>>48), uint32(w)
-}
-
-// readSecond copies the second line.
-func (e *entry) readSecond(c *Conn) {
-	c.Server = lb.Addr{Hi: e[wServerHi].Load(), Lo: e[wServerLo].Load()}
-	c.Local = lb.Addr{Hi: e[wLocalHi].Load(), Lo: e[wLocalLo].Load()}
-	c.ClientIface, c.ClientMAC = unpackPath(e[wPath].Load())
-	c.ClientVLANs, c.ServerPort = unpackServerPort(e[wServerPort].Load())
-	c.Controlled = uint32(e[wControl].Load())
+	c.ClientIface, c.ClientMAC = unpackPath(r[rPath].Load())
+	c.ClientVLANs, c.ServerPort = unpackServerPort(r[rServerPort].Load())
+	c.Controlled = uint32(r[rControl].Load())
+	c.Server, c.Local = t.servers.addr(c.ServerID), lb.Addr{}
+	if c.needsPort() {
+		c.Local = t.ports.addr(c.LocalIndex)
+	}
 }
 
 func (c *Conn) setHead(h uint64) {

@@ -26,10 +26,11 @@ func (t *Table) Warm(hashes []uint64) {
 	}
 }
 
-// Peek looks for each hash in its first bucket, and has the entry it leads to fetched. places is as long as hashes.
+// Peek looks for each hash in its first bucket, and has the entry it leads to fetched, and for a server's packet the rest of it. places is as long as
+// hashes.
 func (t *Table) Peek(hashes []uint64, places []Place) {
 	if len(hashes) > 0 {
-		peek(t.mem.buckets, t.mask, t.mem.entries, hashes, places[:len(hashes)])
+		peek(t.mem.buckets, t.mask, t.mem.entries, t.mem.rests, hashes, places[:len(hashes)])
 	}
 }
 
@@ -84,7 +85,7 @@ func (t *Table) At(src, dst lb.Addr, ports uint32, proto lb.Proto, at Place) Hit
 // Back is At for Reverse only. It fills c.
 func (t *Table) Back(f *lb.Flow, at Place, c *Conn) Hit {
 	n := uint32(at) &^ reverseSlot
-	if h, ok := t.mem.entries[n].reverse(f, c); ok {
+	if h, ok := t.reverse(n, f, c); ok {
 		return newHit(n, Reverse, h)
 	}
 	return Hit{}
@@ -100,12 +101,11 @@ func (t *Table) Local(h Hit) (addr lb.Addr, port uint16, ok bool) {
 // Find is Lookup with the help of a Place. It fills c for Reverse only.
 func (t *Table) Find(f *lb.Flow, hash uint64, at Place, c *Conn) Hit {
 	n := uint32(at) &^ reverseSlot
-	e := &t.mem.entries[n]
 	if at&reverseSlot == 0 {
-		if hit := e.forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
+		if hit := t.mem.entries[n].forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
 			return hit
 		}
-	} else if h, ok := e.reverse(f, c); ok {
+	} else if h, ok := t.reverse(n, f, c); ok {
 		return newHit(n, Reverse, h)
 	}
 	return t.find(f, hash, c)
@@ -122,12 +122,11 @@ func (t *Table) find(f *lb.Flow, hash uint64, c *Conn) Hit {
 				continue
 			}
 			n := uint32(slot) &^ reverseSlot
-			e := &t.mem.entries[n]
 			if slot&reverseSlot == 0 {
-				if hit := e.forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
+				if hit := t.mem.entries[n].forward(f.Src, f.Dst, portsOf(f), f.Proto, 0, n); hit.Dir() != None {
 					return hit
 				}
-			} else if h, ok := e.reverse(f, c); ok {
+			} else if h, ok := t.reverse(n, f, c); ok {
 				return newHit(n, Reverse, h)
 			}
 		}

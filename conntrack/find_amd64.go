@@ -6,4 +6,4 @@ package conntrack
 func warm(buckets []bucket, mask uint64, hashes []uint64)
 
 //go:noescape
-func peek(buckets []bucket, mask uint64, entries []entry, hashes []uint64, places []Place)
+func peek(buckets []bucket, mask uint64, entries []entry, rests []rest, hashes []uint64, places []Place)

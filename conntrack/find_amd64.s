@@ -18,17 +18,18 @@ next:
 	JNZ next
 	RET
 
-// func peek(buckets []bucket, mask uint64, entries []entry, hashes []uint64, places []Place)
+// func peek(buckets []bucket, mask uint64, entries []entry, rests []rest, hashes []uint64, places []Place)
 //
 // All sixteen halves of the bucket's words are compared with the tag at once. The upper halves of the seven slots count: the odd bits up to
 // 13. What is read may be in the middle of a change: it is a guess, which Find proves.
-TEXT ·peek(SB), NOSPLIT, $0-104
+TEXT ·peek(SB), NOSPLIT, $0-128
 	MOVQ buckets_base+0(FP), DI
 	MOVQ mask+24(FP), SI
 	MOVQ entries_base+32(FP), R10
-	MOVQ hashes_base+56(FP), R8
-	MOVQ hashes_len+64(FP), CX
-	MOVQ places_base+80(FP), R9
+	MOVQ rests_base+56(FP), R11
+	MOVQ hashes_base+80(FP), R8
+	MOVQ hashes_len+88(FP), CX
+	MOVQ places_base+104(FP), R9
 
 next:
 	MOVQ   (R8), AX
@@ -58,10 +59,19 @@ next:
 
 found:
 	MOVL DX, (R9)
+	MOVLQSX DX, R12
 	ANDL $0x7fffffff, DX // without the reverse bit
-	SHLQ $7, DX          // an entry is 128 bytes
-	PREFETCHT0 (R10)(DX*1)
-	PREFETCHT0 64(R10)(DX*1)
+	SARQ $63, R12        // all ones for a server's packet, else zero
+	MOVQ DX, R13
+	SHLQ $6, DX // an entry is 64 bytes
+	SHLQ $5, R13 // and its rest 32
+	ADDQ R10, DX
+	ADDQ R11, R13
+	PREFETCHT0 (DX)
+	XORQ DX, R13 // the rest, or the same once more: a branch would be guessed wrong half the time
+	ANDQ R12, R13
+	XORQ DX, R13
+	PREFETCHT0 (R13)
 	ADDQ $8, R8
 	ADDQ $4, R9
 	DECQ CX

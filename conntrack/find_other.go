@@ -4,6 +4,6 @@ package conntrack
 
 func warm(buckets []bucket, mask uint64, hashes []uint64) { warmPortably(buckets, mask, hashes) }
 
-func peek(buckets []bucket, mask uint64, entries []entry, hashes []uint64, places []Place) {
-	peekPortably(buckets, mask, entries, hashes, places)
+func peek(buckets []bucket, mask uint64, entries []entry, rests []rest, hashes []uint64, places []Place) {
+	peekPortably(buckets, mask, entries, rests, hashes, places)
 }

@@ -10,7 +10,7 @@ func warmPortably(buckets []bucket, mask uint64, hashes []uint64) {
 	}
 }
 
-func peekPortably(buckets []bucket, mask uint64, entries []entry, hashes []uint64, places []Place) {
+func peekPortably(buckets []bucket, mask uint64, entries []entry, rests []rest, hashes []uint64, places []Place) {
 	for i, hash := range hashes {
 		b, _ := home(hash)
 		bk := &buckets[b&mask]
@@ -22,8 +22,10 @@ func peekPortably(buckets []bucket, mask uint64, entries []entry, hashes []uint6
 			}
 		}
 		places[i] = Place(slot)
-		e := &entries[uint32(slot)&^reverseSlot]
-		e[wHead].Load()
-		e[wPath].Load()
+		n := uint32(slot) &^ reverseSlot
+		entries[n][wHead].Load()
+		if Place(slot).Answers() {
+			rests[n][rPath].Load()
+		}
 	}
 }

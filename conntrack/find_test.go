@@ -75,7 +75,7 @@ func TestFind(t *testing.T) {
 func TestPeekAgrees(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 1000 {
-		buckets, entries := make([]bucket, 4), make([]entry, 16)
+		buckets, entries, rests := make([]bucket, 4), make([]entry, 16), make([]rest, 16)
 		for b := range buckets {
 			for i := range buckets[b] {
 				buckets[b][i].Store(uint64(random.IntN(2)*0xf000_0001)<<32 | uint64(random.IntN(2))<<31 | uint64(random.IntN(16)))
@@ -88,8 +88,8 @@ func TestPeekAgrees(t *testing.T) {
 		got, want := make([]Place, len(hashes)), make([]Place, len(hashes))
 		warm(buckets, 3, hashes)
 		warmPortably(buckets, 3, hashes)
-		peek(buckets, 3, entries, hashes, got)
-		peekPortably(buckets, 3, entries, hashes, want)
+		peek(buckets, 3, entries, rests, hashes, got)
+		peekPortably(buckets, 3, entries, rests, hashes, want)
 		if !slices.Equal(got, want) {
 			t.Fatalf("%#x\nwant %#x", got, want)
 		}

@@ -35,7 +35,7 @@ func (t *Table) Open(c *Conn, tcpFlags uint8) {
 }
 
 // Insert makes c a connection, counted at its server; c.LastSeen becomes now. All addresses and ports, ServerID, Proto and
-// Mode are c's own; State and Timeout come from Open (a template has state NONE and its service's timeout). FULLNAT: a local
+// Mode are c's own, but for Server, which is that of ServerID; State and Timeout come from Open (a template has state NONE and its service's timeout). FULLNAT: a local
 // address and port that are free towards the server are chosen and written to c. With c.Control the connection hangs on that
 // template, whose time starts anew.
 func (t *Table) Insert(c *Conn, now uint32) (Ref, Result) {
@@ -56,6 +56,7 @@ func (t *Table) insert(c *Conn, now uint32) (ref Ref, result Result) {
 			server.unref()
 		}
 	}()
+	c.Server = server.addr
 	hash := t.forwardHash(c)
 	n := t.pool.take(hash)
 	if n == 0 {
@@ -127,8 +128,7 @@ func (t *Table) publish(c *Conn, hash uint64, n uint32, server *server, now uint
 	}
 	c.LastSeen = now
 	server.countIn(c.Flags, c.State)
-	e := &t.mem.entries[n]
-	ref := newRef(n, e.write(c, c.Control.number()))
+	ref := newRef(n, t.mem.write(n, c, c.Control.number()))
 	t.mem.due[n].Store(now + c.Timeout)
 	t.add(hash, n)
 	if both {
@@ -148,7 +148,7 @@ func (t *Table) hang(ref Ref, now uint32) bool {
 	if headIncarnation(h) != ref.incarnation() || headFree(h) || headFlags(h)&(Template|Retired) != Template {
 		return false
 	}
-	e[wControl].Add(1)
+	t.mem.rests[ref.number()][rControl].Add(1)
 	e.touch(now)
 	return true
 }

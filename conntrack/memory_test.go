@@ -18,7 +18,7 @@ func TestTheTableLiesInHugePages(t *testing.T) {
 	enabled, _ := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled") // missing: a kernel without
 	given := strings.Contains(string(enabled), "[madvise]") || strings.Contains(string(enabled), "[always]")
 	missed := vmstat(t, "thp_fault_fallback ")
-	const n = 1 << 16 // entries: 8 MiB, of which at least three huge pages are whole
+	const n = 1 << 17 // entries: 8 MiB, of which at least three huge pages are whole
 	table := newTable(t, Options{Capacity: n, HugePages: true})
 	id, _ := newServer(t, table)
 	for i := range n {

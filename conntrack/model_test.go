@@ -419,7 +419,7 @@ func TestModelConcurrent(t *testing.T) {
 	for i := range 2 {
 		others.Go(func() {
 			s := table.Sweeper(i, 2)
-			id, _, _ := table.Servers().Acquire()
+			id, _, _ := table.Servers().Acquire(serverAddr)
 			for n := 0; ; n++ {
 				select {
 				case <-done:

@@ -58,7 +58,7 @@ func (t *Table) change(ref Ref, c *Conn, v *Timeouts, dir Dir, tcpFlags uint8, n
 		server.counter(0, old.State).Add(-1)
 	}
 	if c.Flags&HasControl != 0 && c.assures(&old) {
-		t.assure(uint32(e[wControl].Load() >> 32))
+		t.assure(uint32(t.mem.rests[n][rControl].Load() >> 32))
 	}
 	return true
 }
@@ -82,9 +82,10 @@ func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	if h := e[wHead].Load(); headIncarnation(h) != ref.incarnation() || headFree(h) {
 		return false
 	}
-	_, port := unpackServerPort(e[wServerPort].Load())
-	e[wServerPort].Store(packServerPort(c.ClientVLANs, port))
-	e[wPath].Store(packPath(c.ClientIface, c.ClientMAC))
+	r := &t.mem.rests[ref.number()]
+	_, port := unpackServerPort(r[rServerPort].Load())
+	r[rServerPort].Store(packServerPort(c.ClientVLANs, port))
+	r[rPath].Store(packPath(c.ClientIface, c.ClientMAC))
 	e[wTimer].Store(uint64(c.ClientTag)<<48 | e[wTimer].Load()&0xffffffff)
 	return true
 }

@@ -90,7 +90,7 @@ func TestSCTPAssociations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t, Options{Capacity: 16})
-			id, load, err := table.Servers().Acquire()
+			id, load, err := table.Servers().Acquire(serverAddr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +171,7 @@ func TestWhatOfSCTPGoesWhenRoomIsShort(t *testing.T) {
 
 func TestAnEstablishedAssociationAssuresItsTemplate(t *testing.T) {
 	table := newTable(t, Options{Capacity: 16})
-	id, _, err := table.Servers().Acquire()
+	id, _, err := table.Servers().Acquire(serverAddr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,12 +26,14 @@ const serverChunk = 1024
 
 // server is padded so that two servers' counters never share a pair of cache lines.
 type server struct {
-	load  lb.Load
-	refs  atomic.Int64 // connections that name it, and one for control; never leaves 0 again
-	expel atomic.Uint32
 	id    lb.ServerID
+	addr  lb.Addr
+	expel atomic.Uint32
 	held  bool // by control; guarded by Servers.mu
-	_     [87]byte
+	_     [35]byte
+	load  lb.Load      // from here on it changes with every connection
+	refs  atomic.Int64 // connections that name it, and one for control; never leaves 0 again
+	_     [32]byte
 }
 
 // What of a server's connections is expelled: a protocol number, or one of these.
@@ -40,8 +42,8 @@ const (
 	expelAll  = 1 << 8
 )
 
-// Acquire returns a new server's ID and its load, counted from zero. The ID is control's until Release.
-func (s *Servers) Acquire() (lb.ServerID, *lb.Load, error) {
+// Acquire returns the ID of a new server at addr, and its load, counted from zero. The ID is control's until Release.
+func (s *Servers) Acquire(addr lb.Addr) (lb.ServerID, *lb.Load, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slot, incarnation, err := s.slot()
@@ -52,7 +54,7 @@ func (s *Servers) Acquire() (lb.ServerID, *lb.Load, error) {
 	if chunk.Load() == nil {
 		chunk.Store(new([serverChunk]atomic.Pointer[server]))
 	}
-	v := &server{id: lb.NewServerID(slot, incarnation), held: true}
+	v := &server{id: lb.NewServerID(slot, incarnation), addr: addr, held: true}
 	v.refs.Store(1)
 	chunk.Load()[slot%serverChunk].Store(v)
 	return v.id, &v.load, nil
@@ -157,6 +159,15 @@ func (s *Servers) get(id lb.ServerID) *server {
 		return v
 	}
 	return nil
+}
+
+// addr returns the address of the server that id names or was the last to name in its slot; the zero Addr if it is another's by now. That is enough for who reads a
+// connection's words and then its head, since a living connection's server keeps its slot; and it stays clear of what every new connection changes.
+func (s *Servers) addr(id lb.ServerID) lb.Addr {
+	if v := s.at(id.Slot()); v != nil && v.id == id {
+		return v.addr
+	}
+	return lb.Addr{}
 }
 
 func (s *Servers) at(slot uint32) *server {

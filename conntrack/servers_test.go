@@ -154,7 +154,7 @@ func TestServersComeAndGo(t *testing.T) {
 			table.Servers().Expel(ids[k], 0)
 		}
 		if i%2 == 0 || !table.Servers().Revive(ids[k]) {
-			ids[k], _, _ = table.Servers().Acquire()
+			ids[k], _, _ = table.Servers().Acquire(serverAddr)
 		}
 		lock.Unlock()
 	}

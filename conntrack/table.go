@@ -4,7 +4,7 @@
 // the reasons.
 //
 //	t, err := conntrack.New(conntrack.Options{Capacity: 1 << 20})
-//	id, load, err := t.Servers().Acquire()           // control, once per server
+//	id, load, err := t.Servers().Acquire(rip)        // control, once per server
 //
 //	hash := t.Hash(&flow)                             // a worker, for every packet (with many at hand: Warm, Peek, Find, Passes)
 //	ref, dir := t.Lookup(&flow, hash, &c)
@@ -30,7 +30,7 @@ import (
 
 // Options says how large a table is and where its limits lie.
 type Options struct {
-	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (at most 179 bytes each)
+	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (at most 147 bytes each, 128 where a power of two of buckets fits well)
 	HugePages bool     // ask for transparent huge pages, which spare page walks where the host backs them by its own
 	FirstPort uint16   // FULLNAT: the first local port; default 1024
 	LastPort  uint16   // FULLNAT: the last local port; default 65535
@@ -179,7 +179,7 @@ func (t *Table) findReverse(f *lb.Flow, hash uint64, c *Conn) Ref {
 			slot := bk[i].Load()
 			if uint32(slot>>32) == tag && slot&reverseSlot != 0 {
 				n := uint32(slot) &^ reverseSlot
-				if h, ok := t.mem.entries[n].reverse(f, c); ok {
+				if h, ok := t.reverse(n, f, c); ok {
 					return newRef(n, headIncarnation(h))
 				}
 			}
@@ -190,16 +190,15 @@ func (t *Table) findReverse(f *lb.Flow, hash uint64, c *Conn) Ref {
 	}
 }
 
-// reverse reads all of e into c if e's server sends f.
-func (e *entry) reverse(f *lb.Flow, c *Conn) (head uint64, ok bool) {
+// reverse reads all of connection n into c if its server sends f.
+func (t *Table) reverse(n uint32, f *lb.Flow, c *Conn) (head uint64, ok bool) {
+	e := &t.mem.entries[n]
 	for {
 		h := e[wHead].Load()
 		if headFree(h) || headProto(h) != f.Proto {
 			return 0, false
 		}
-		e.readFirst(c)
-		e.readSecond(c)
-		c.setHead(h)
+		t.read(n, h, c)
 		if r, ok := c.ReverseFlow(); !ok || r != *f {
 			return 0, false
 		}
@@ -226,12 +225,10 @@ func (t *Table) load(n uint32, c *Conn) Ref {
 		if headFree(h) {
 			return 0
 		}
-		e.readFirst(c)
-		e.readSecond(c)
-		c.setHead(h)
+		t.read(n, h, c)
 		c.Control = 0
 		if c.Flags&HasControl != 0 {
-			control := uint32(e[wControl].Load() >> 32)
+			control := uint32(t.mem.rests[n][rControl].Load() >> 32)
 			c.Control = newRef(control, headIncarnation(t.mem.entries[control][wHead].Load()))
 		}
 		if e[wHead].Load() == h {

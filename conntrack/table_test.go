@@ -10,7 +10,7 @@ const start = 100 // the tests' first second
 
 func newServer(tb testing.TB, t *Table) (lb.ServerID, *lb.Load) {
 	tb.Helper()
-	id, load, err := t.Servers().Acquire()
+	id, load, err := t.Servers().Acquire(serverAddr)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func (c *change) addServer(key serverKey, config lb.Server) (*server, error) {
 		delete(c.lingering, key)
 		c.conns.Servers().Revive(s.id)
 	} else {
-		id, load, err := c.conns.Servers().Acquire()
+		id, load, err := c.conns.Servers().Acquire(config.Addr)
 		if err != nil {
 			return nil, err
 		}

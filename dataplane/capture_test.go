@@ -46,12 +46,12 @@ func newTapped(t testing.TB) *tapped {
 	}
 	t.Cleanup(conns.Close)
 	d := &tapped{shared: dataplane.NewShared(conns, func() uint32 { return 1 }), queues: [2]*memqueue.Queue{memqueue.New(512), memqueue.New(512)}}
-	id, load, err := conns.Servers().Acquire()
+	server := lb.AddrFrom(captureServer.Addr())
+	id, load, err := conns.Servers().Acquire(server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.shared.Meter(id)
-	server := lb.AddrFrom(captureServer.Addr())
 	edit := d.shared.Table().Edit()
 	edit.SetIfaces([]dataplane.Iface{{Name: "client0", MTU: 1500}, {Name: "server0", MTU: 1500}})
 	edit.SetServer(&dataplane.Server{ID: id, Mode: lb.NAT, Addr: server, Port: captureServer.Port(), Load: load,

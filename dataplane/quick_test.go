@@ -45,12 +45,12 @@ func oneServer(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *fo
 	}
 	t.Cleanup(conns.Close)
 	shared := dataplane.NewShared(conns, func() uint32 { return *second })
-	id, load, err := conns.Servers().Acquire()
+	rip := lb.AddrFrom(ends.rip)
+	id, load, err := conns.Servers().Acquire(rip)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shared.Meter(id)
-	rip := lb.AddrFrom(ends.rip)
 	edit := shared.Table().Edit()
 	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500, Addr: lb.MustParseAddr("192.0.2.1")}})
 	edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: port, Load: load, Path: path})

@@ -411,7 +411,7 @@ func (w *Worker) nextID() uint16 {
 }
 
 // follow notes from where the client's packets come now: its answers go back the same way. Without a ref, for what
-// others say of them, it does not. The tag, in the entry's first cache line, spares reading the second to find that nothing changed.
+// others say of them, it does not. The tag, in the entry's cache line, spares reading the rest to find that nothing changed.
 func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, tag uint16) {
 	if now := clientTag(p.SrcMACBits(), in.Iface, p.VLANs()); now != tag && ref != 0 {
 		w.moved(in, p, ref, now)

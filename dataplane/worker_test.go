@@ -33,7 +33,7 @@ func TestAServerThatCameDuringTheTurn(t *testing.T) {
 			}
 			t.Cleanup(conns.Close)
 			shared := dataplane.NewShared(conns, func() uint32 { return 1 })
-			id, load, err := conns.Servers().Acquire()
+			id, load, err := conns.Servers().Acquire(rip)
 			if err != nil {
 				t.Fatal(err)
 			}
