@@ -300,56 +300,6 @@ func TestAStrayAnswerOfSCTPIsTold(t *testing.T) {
 	}
 }
 
-// TestSCTPInFragments: all pieces of a datagram arrive as they were where no port changes, and none does where one would.
-func TestSCTPInFragments(t *testing.T) {
-	whole := func(src, dst netip.AddrPort, size int) testpkt.Packet {
-		return testpkt.SCTP(src, dst).Chunk(testpkt.ChunkData, testpkt.Pattern(size-12-4))
-	}
-	pieces := func(src, dst netip.AddrPort) []testpkt.Packet {
-		l4 := testpkt.Decode(t, whole(src, dst, 3000).Bytes())
-		bytes := l4.Frame[14+len(l4.Header):]
-		var list []testpkt.Packet
-		for at := 0; at < len(bytes); at += 1400 {
-			end := min(at+1400, len(bytes))
-			list = append(list, testpkt.Raw(src.Addr(), dst.Addr(), 132).ID(77).Fragment(uint16(at), end < len(bytes)).Payload(bytes[at:end]))
-		}
-		return list
-	}
-	for _, f := range []struct{ client, virtual, server, mapped netip.AddrPort }{
-		{cip, vip, netip.MustParseAddrPort("10.0.0.2:80"), netip.MustParseAddrPort("10.0.0.2:8080")},
-		{cip6, vip6, netip.MustParseAddrPort("[2001:db8:20::2]:80"), netip.MustParseAddrPort("[2001:db8:20::2]:8080")},
-	} {
-		for _, mode := range []string{"-g", "-i", "-m"} {
-			d := newDirector6(t, 1, sctpRules(f.virtual, mode, f.server.String())...)
-			d.client(testpkt.SCTP(f.client, f.virtual, testpkt.ChunkInit))
-			var got []byte
-			for _, p := range pieces(f.client, f.virtual) {
-				v := d.client(p)
-				ip := &v.IP
-				if ip.Inner != nil {
-					ip = ip.Inner
-				}
-				got = append(got, v.Frame[len(v.Frame)-(ip.Length-len(ip.Header)):]...)
-			}
-			if want := whole(f.client, f.virtual, 3000).Bytes(); !bytes.Equal(got, want[len(want)-3000:]) {
-				t.Errorf("%s: %d bytes arrived, or others", mode, len(got))
-			}
-		}
-		d := newDirector6(t, 1, sctpRules(f.virtual, "-m", f.mapped.String())...)
-		d.client(testpkt.SCTP(f.client, f.virtual, testpkt.ChunkInit))
-		list := pieces(f.client, f.virtual)
-		d.stopped(list[0], reason.SplitChecksum)
-		d.stopped(list[1], reason.SplitChecksum)
-		d.client(testpkt.SCTP(f.client, f.virtual, testpkt.ChunkData))
-	}
-}
-
-func TestSCTPsSecondPieceMayNotReplaceItsHeader(t *testing.T) {
-	d := newDirector(t, 1, sctpRules(vip, "-g", "10.0.0.2:80")...)
-	d.stopped(testpkt.Raw(cip.Addr(), vip.Addr(), 132).Fragment(8, false).Text("12345678"), reason.BadL4Header)
-	d.stopped(testpkt.Raw(cip.Addr(), vip.Addr(), 132).Fragment(0, true).Text("12345678"), reason.Truncated)
-}
-
 func TestSCTPsCountsAreIPVSs(t *testing.T) {
 	d := newDirector(t, 1, sctpRules(vip, "-m", "10.0.0.2:80")...)
 	server := netip.MustParseAddrPort("10.0.0.2:80")

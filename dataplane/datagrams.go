@@ -21,8 +21,9 @@ const (
 )
 
 // datagrams are the IP datagrams that are passing in pieces, for all workers: which server the first fragment went to, so that the
-// others go there too, and the fragments that came before it. What is whole again is forgotten; what is not, when its time is over
-// or others need the room, the oldest first. A stripe's mutex is taken by workers only, for fragments only.
+// others go there too, the fragments that came before it, and the first one itself where it has to wait for the last to say how long the
+// whole is. What is whole again is forgotten; what is not, when its time is over or others need the room, the oldest first. A stripe's mutex
+// is taken by workers only, for fragments only.
 type datagrams struct {
 	stripes [datagramStripes]datagramStripe
 	seed    uint64        // immutable: nobody outside is to know which stripe a datagram falls into
@@ -65,13 +66,14 @@ type datagram struct {
 	bytes, size int  // that came; that it has, 0: not known yet
 	broken      bool // pieces overlap
 
-	held, lastHeld *heldFrame // in the order they came
+	held, lastHeld *heldFrame // in the order they came; once the decision is made, the first fragment alone or nothing
 	holds          int
 
 	older, newer *datagram // in the stripe's order of birth
 }
 
-// heldFrame is a copy of a fragment that waits for the first one. It belongs to its stripe, and between decide and giveBack to a worker.
+// heldFrame is a copy of a fragment that waits for the first one, or of the first. It belongs to its stripe, or until giveBack to the worker
+// that was handed it.
 type heldFrame struct {
 	next     *heldFrame
 	off, end int
@@ -94,7 +96,9 @@ type taken struct {
 	why      reason.Reason // None: forward it; FragmentHeld: a copy waits; else drop it or give it to the host
 	decide   bool          // it is the first: say by decide what became of it
 	decision decision      // when made: what to do as well
+	first    *heldFrame    // when made: the first one, which has waited for this, to be forwarded before it; the worker's until giveBack
 	id       uint32
+	size     int // of the datagram; 0: its last fragment has not come
 
 	full, late, overlapping int // frames that had waited, and were given up for these reasons
 }
@@ -113,7 +117,9 @@ func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface in
 		g = s.enter(d, k, now, out)
 	}
 	out.id = g.id
-	if out.why = g.note(piece); out.why != reason.None {
+	out.why = g.note(piece)
+	out.size = g.size
+	if out.why != reason.None {
 		if out.why == reason.FragmentOverlap {
 			out.overlapping = s.giveBack(g.letGo())
 		}
@@ -121,6 +127,9 @@ func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface in
 	}
 	if g.made {
 		out.why, out.decision = g.why, g.decision
+		if g.size != 0 {
+			out.first = g.letGo()
+		}
 		s.forgetIfWhole(d, g)
 		return
 	}
@@ -129,16 +138,23 @@ func (d *datagrams) take(k datagramKey, piece packet.Piece, now uint32, iface in
 		return
 	}
 	if out.why = reason.FragmentTableFull; g.holds < maxHeld {
-		if h := s.frame(d, g, out); h != nil {
-			if need := Headroom + frame.End - frame.Off; len(h.buf) < need {
-				h.buf = make([]byte, max(need, len(frame.Buf)))
-			}
-			h.off, h.iface = Headroom, iface
-			h.end = h.off + copy(h.buf[h.off:], frame.Packet())
-			g.hold(h)
-			out.why = reason.FragmentHeld
-		}
+		out.why = s.hold(d, g, iface, frame, out)
 	}
+}
+
+// hold keeps a copy of a fragment of g: FragmentHeld, or FragmentTableFull.
+func (s *datagramStripe) hold(d *datagrams, g *datagram, iface int, frame *Frame, out *taken) reason.Reason {
+	h := s.frame(d, g, out)
+	if h == nil {
+		return reason.FragmentTableFull
+	}
+	if need := Headroom + frame.End - frame.Off; len(h.buf) < need {
+		h.buf = make([]byte, max(need, len(frame.Buf)))
+	}
+	h.off, h.iface = Headroom, iface
+	h.end = h.off + copy(h.buf[h.off:], frame.Packet())
+	g.hold(h)
+	return reason.FragmentHeld
 }
 
 // decide notes what became of a datagram's first fragment. It returns the fragments that waited for it: the worker's until giveBack.
@@ -157,7 +173,34 @@ func (d *datagrams) decide(k datagramKey, v *decision) *heldFrame {
 	return held
 }
 
-// giveBack takes frames that decide handed out.
+// await is decide for a first fragment that cannot be rewritten before its datagram's size is known: a copy of it waits for the last one,
+// others go on (FragmentHeld), or it is to be dropped, and all others with it. But None, and nothing is decided: the last one has come
+// meanwhile, by another worker, and out has the size.
+func (d *datagrams) await(k datagramKey, v *decision, iface int, frame *Frame, out *taken) (held *heldFrame, why reason.Reason) {
+	s := d.stripe(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out.full, out.late, out.overlapping = 0, 0, 0
+	g := s.byKey[k]
+	switch {
+	case g == nil: // others needed the room
+		return nil, reason.FragmentTableFull
+	case g.broken:
+		return nil, reason.FragmentOverlap
+	case g.size != 0:
+		out.size = g.size
+		return nil, reason.None
+	}
+	held = g.letGo()
+	if why = s.hold(d, g, iface, frame, out); why != reason.FragmentHeld {
+		v.why = why
+	}
+	g.decision = *v
+	g.made = true
+	return held, why
+}
+
+// giveBack takes frames that take, decide and await handed out.
 func (d *datagrams) giveBack(k datagramKey, list *heldFrame) {
 	s := d.stripe(&k)
 	s.mu.Lock()

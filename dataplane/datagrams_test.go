@@ -11,7 +11,8 @@ import (
 	"weir/lb"
 )
 
-// Workers that get the pieces of the same datagrams in any order let each piece go exactly once, and keep nothing of what is whole.
+// Workers that get the pieces of the same datagrams in any order let each piece go exactly once, and keep nothing of what is whole. The first
+// pieces of every second datagram wait for the last one.
 func TestWorkersShareDatagrams(t *testing.T) {
 	const total, each, workers = 3000, 12, 4
 	var ds datagrams
@@ -46,14 +47,36 @@ func TestWorkersShareDatagrams(t *testing.T) {
 				f.Buf[f.Off] = byte(p.n)
 				ds.take(key, packet.Piece{ID: key.id, Start: p.n * 8, End: p.n*8 + 8, More: p.n < each-1}, 1, 0, &f, &took)
 				lost.Add(int64(took.full))
-				switch {
-				case took.decide:
-					gone[p.id][0].Add(1)
-					held := ds.decide(key, &decision{})
+				release := func(held *heldFrame) {
 					for h := held; h != nil; h = h.next {
 						gone[p.id][h.buf[h.off]].Add(1)
 					}
 					ds.giveBack(key, held)
+				}
+				if took.first != nil {
+					if took.size != each*8 || took.first.buf[took.first.off] != 0 || took.first.next != nil {
+						t.Errorf("what has waited for the last piece is not the first; size %d", took.size)
+					}
+					release(took.first)
+				}
+				switch {
+				case took.decide:
+					if p.id%2 == 0 && took.size == 0 {
+						held, why := ds.await(key, &decision{}, 0, &f, &took)
+						lost.Add(int64(took.full))
+						if why != reason.None {
+							release(held)
+							if why != reason.FragmentHeld {
+								lost.Add(1)
+							}
+							continue
+						}
+						if took.size == 0 {
+							t.Error("the first piece need not wait, but the size is not known")
+						}
+					}
+					gone[p.id][0].Add(1)
+					release(ds.decide(key, &decision{}))
 				case took.why == reason.None:
 					gone[p.id][p.n].Add(1)
 				case took.why != reason.FragmentHeld:
@@ -93,14 +116,23 @@ func TestTakingAPieceDoesNotAllocate(t *testing.T) {
 	take := func(start int, more bool) {
 		key := datagramKey{src: lb.AddrFrom4(1), dst: lb.AddrFrom4(2), id: id, proto: lb.UDP}
 		ds.take(key, packet.Piece{ID: id, Start: start, End: start + 8, More: more}, 1, 0, &f, &took)
-		if took.decide {
+		switch {
+		case took.decide && id%2 == 0 && took.size == 0:
+			held, _ := ds.await(key, &decision{}, 0, &f, &took)
+			ds.giveBack(key, held)
+		case took.decide:
 			ds.giveBack(key, ds.decide(key, &decision{}))
+		default:
+			ds.giveBack(key, took.first)
 		}
 	}
 	run := func() {
 		id++
 		take(8, false)
 		take(0, true)
+		id++
+		take(0, true)
+		take(8, false)
 	}
 	for range 10_000 { // every stripe makes its memory once
 		run()

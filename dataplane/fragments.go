@@ -8,7 +8,7 @@ import (
 )
 
 // fragment brings a fragment where its datagram's first one goes, since only that one says which flow it is of. One that comes before
-// it waits until it comes.
+// it waits until it comes. The first one itself waits for the last, if its checksum depends on the length of the whole.
 func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) (int, reason.Reason) {
 	if packet.IsIPsec(p.Flow.Proto) { // each says as much as the first
 		p.Kind = packet.Later
@@ -35,10 +35,9 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 	key := datagramKey{src: p.Flow.Src, dst: p.Flow.Dst, id: piece.ID, proto: p.Flow.Proto}
 	ds, took := &w.shared.datagrams, &w.took
 	ds.take(key, piece, w.now, in.Iface, f, took)
-	w.count.Reasons[reason.FragmentLate] += uint64(took.late)
-	w.count.Reasons[reason.FragmentTableFull] += uint64(took.full)
-	w.count.Reasons[reason.FragmentOverlap] += uint64(took.overlapping)
+	w.countGivenUp(took)
 	if !took.decide {
+		w.handleHeld(t, key, &took.decision, took.first)
 		if took.why == reason.None {
 			return w.along(t, in, p, &took.decision, took.id)
 		}
@@ -48,31 +47,45 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 	made := &w.made
 	*made = decision{}
 	w.conn = conntrack.Conn{}
-	var out int
 	from := p.Flow // which FULLNAT to the other IP version changes
+	p.Datagram = uint16(took.size)
 	conns := w.shared.conns
-	out, made.why = w.forwardHit(t, in, p, conns.Find(&p.Flow, conns.Hash(&p.Flow), 0, &w.conn))
+	out, why := w.forwardHit(t, in, p, conns.Find(&p.Flow, conns.Hash(&p.Flow), 0, &w.conn))
+	if made.why = why; why == reason.FragmentHeld { // the others need not wait
+		made.why = reason.None
+	}
 	if made.why == reason.None {
 		made.conn, made.dir = w.conn, conntrack.Forward
 		if from.Src != w.conn.Client || from.SrcPort != w.conn.ClientPort {
 			made.dir = conntrack.Reverse
 		}
+	}
+	var held *heldFrame
+	if why == reason.FragmentHeld {
+		held, why = ds.await(key, made, in.Iface, f, took)
+		w.countGivenUp(took)
+		if why != reason.None {
+			w.handleHeld(t, key, made, held)
+			return 0, why
+		}
+		p.Datagram = uint16(took.size)
+		out, why = w.along(t, in, p, made, took.id)
+		made.why = why
+	} else if why == reason.None {
 		made.renumber(p, took.id)
 	}
-	id := took.id
-	held := ds.decide(key, made)
-	shares := w.shares
-	for h := held; h != nil; h = h.next {
-		w.handleHeld(t, made, h, id)
-	}
-	if held != nil {
-		ds.giveBack(key, held)
-		w.shares = shares
-	}
-	return out, made.why
+	w.handleHeld(t, key, made, ds.decide(key, made))
+	return out, why
 }
 
-// along forwards a later fragment as the first one was.
+// countGivenUp counts fragments that had waited in vain.
+func (w *Worker) countGivenUp(took *taken) {
+	w.count.Reasons[reason.FragmentLate] += uint64(took.late)
+	w.count.Reasons[reason.FragmentTableFull] += uint64(took.full)
+	w.count.Reasons[reason.FragmentOverlap] += uint64(took.overlapping)
+}
+
+// along forwards a fragment as its datagram's decision says.
 func (w *Worker) along(t *Table, in *IfaceQueue, p *packet.Packet, d *decision, id uint32) (out int, why reason.Reason) {
 	w.conn = d.conn
 	if d.dir == conntrack.Reverse {
@@ -98,15 +111,32 @@ func (d *decision) renumber(p *packet.Packet, id uint32) {
 	}
 }
 
-// handleHeld brings a fragment that has waited to its end, as handle does with one that has just come.
-func (w *Worker) handleHeld(t *Table, d *decision, h *heldFrame, id uint32) {
+// handleHeld brings fragments that have waited to their ends, and gives them back.
+func (w *Worker) handleHeld(t *Table, key datagramKey, d *decision, list *heldFrame) {
+	if list == nil {
+		return
+	}
+	shares := w.shares // the packet at hand's
+	for h := list; h != nil; h = h.next {
+		w.handleWaited(t, d, h)
+	}
+	w.shares = shares
+	w.shared.datagrams.giveBack(key, list)
+}
+
+// handleWaited brings a fragment that has waited to its end, as handle does with one that has just come.
+func (w *Worker) handleWaited(t *Table, d *decision, h *heldFrame) {
 	p, why := &w.inner, d.why
 	in := IfaceQueue{Iface: h.iface}
 	if why == reason.None {
 		p.Parse(h.buf, h.off, h.end)
 		p.Kind = packet.Later
+		if piece, _ := p.Fragment(); piece.Start == 0 {
+			p.ParseFirst()
+			p.Kind, p.Datagram = packet.Whole, uint16(w.took.size)
+		}
 		var out int
-		if out, why = w.along(t, &in, p, d, id); why == reason.None {
+		if out, why = w.along(t, &in, p, d, w.took.id); why == reason.None {
 			if p.Cut != 0 {
 				w.sendPieces(p, out)
 			} else {

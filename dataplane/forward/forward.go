@@ -38,7 +38,8 @@ type Hop struct {
 	MTU            int       // what the network said of the way there, if less than Path.MTU; 0: nothing; also FULLNAT's to the other IP version
 }
 
-// Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything.
+// Mode is one forwarding method. Both methods return a Reason other than None before they have changed anything: FragmentHeld for a first
+// fragment whose checksum can only be kept right when its datagram's size is known (packet.Packet's Datagram).
 type Mode interface {
 	// ToServer rewrites a client's packet for its server.
 	ToServer(p *packet.Packet, h *Hop) reason.Reason

@@ -20,9 +20,6 @@ func (fullnat) ToServer(p *packet.Packet, h *Hop) reason.Reason { return transla
 func (fullnat) ToClient(p *packet.Packet, h *Hop) reason.Reason { return translateOrCross(p, h) }
 
 func translateOrCross(p *packet.Packet, h *Hop) reason.Reason {
-	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
-		return reason.SplitChecksum
-	}
 	if h.crosses(p) {
 		return cross(p, h)
 	}
@@ -30,11 +27,11 @@ func translateOrCross(p *packet.Packet, h *Hop) reason.Reason {
 }
 
 func translate(p *packet.Packet, h *Hop) reason.Reason {
-	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
-		return reason.SplitChecksum
-	}
 	if r := h.admit(p, 0, h.Path.MTU); r != reason.None {
 		return r
+	}
+	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
+		return reason.FragmentHeld
 	}
 	if p.Kind == packet.Whole {
 		p.Relay(&h.To)
@@ -56,6 +53,9 @@ func cross(p *packet.Packet, h *Hop) reason.Reason {
 	}
 	if r := h.admit(p, growth(p), h.mtu()); r != reason.None {
 		return r
+	}
+	if p.Flow.Proto == lb.SCTP && !p.CanTranslate(&h.To) {
+		return reason.FragmentHeld
 	}
 	p.DecrementTTL()
 	p.TranslateAcross(&h.To, h.ID)

@@ -60,6 +60,10 @@ func (p *Packet) Across() int {
 // front. id is the identification of an IPv4 packet that may be fragmented; a fragment keeps its own.
 func (p *Packet) TranslateAcross(to *Endpoints, id uint16) {
 	word, fragment := p.piece4()
+	length := p.l4Len()
+	if fragment {
+		length = int(p.Datagram)
+	}
 	// Any two addresses' difference is a sum of words: 0xffff, which the inverted old ones are taken from, counts as nothing.
 	delta := 16*0xffff - words(p.Flow.Src) - words(p.Flow.Dst) + words(to.Src) + words(to.Dst)
 	if p.Is6() {
@@ -69,7 +73,7 @@ func (p *Packet) TranslateAcross(to *Endpoints, id uint16) {
 	}
 	p.Flow.Src, p.Flow.Dst = to.Src, to.Dst
 	if p.Kind != Later {
-		p.translatePorts(to, delta)
+		p.translatePorts(to, delta, length)
 	}
 }
 
@@ -109,15 +113,16 @@ func (p *Packet) head6(to *Endpoints, word uint16, fragment bool) {
 	PutIPv6(p.Buf[p.L3:], IPv6Fields{TrafficClass: tos, HopLimit: ttl, NextHeader: next, PayloadLen: uint16(length), Src: to.Src, Dst: to.Dst})
 }
 
-// translatePorts writes the ports, and brings along the checksum of layer 4, to whose sum the addresses add delta.
-func (p *Packet) translatePorts(to *Endpoints, delta uint32) {
+// translatePorts writes the ports, and brings along the checksum of layer 4, to whose sum the addresses add delta, and of which the whole
+// datagram has so many bytes.
+func (p *Packet) translatePorts(to *Endpoints, delta uint32, length int) {
 	l4 := p.L4Bytes()
 	ports := uint32(cmp.Or(to.SrcPort, p.Flow.SrcPort))<<16 | uint32(cmp.Or(to.DstPort, p.Flow.DstPort))
 	old := binary.BigEndian.Uint32(l4[0:4])
 	delta += delta32(old, ports)
 	binary.BigEndian.PutUint32(l4[0:4], ports)
 	if p.Flow.Proto == lb.SCTP {
-		updateCRC(l4, old, p.l4Len())
+		updateCRC(l4, old, length)
 		return
 	}
 	at := tcpChecksum

@@ -191,7 +191,7 @@ func (p *Packet) translateQuoted(to *Endpoints) {
 		binary.BigEndian.PutUint16(l4[2:4], to.DstPort)
 	}
 	if p.Flow.Proto == lb.SCTP {
-		updateCRC(l4, old, p.l4Len())
+		updateCRC(l4, old, p.datagramLen())
 	}
 }
 

@@ -52,6 +52,8 @@ type Packet struct {
 	Cut int
 	// KeepSender has TranslatePart leave an ICMP error's source as it is: a router's on the way. Parse clears it for errors.
 	KeepSender bool
+	// Datagram is how many bytes of layer 4 the datagram has that a first fragment is of; 0: its last fragment has not come. Only for those.
+	Datagram uint16
 }
 
 // Kind says what of a packet is at hand.

@@ -2,7 +2,6 @@ package packet
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"weir/lb"
 )
@@ -47,36 +46,28 @@ func leadingChunk(b []byte) uint8 {
 	return first
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// zeros is what a change of the ports is followed by.
-var zeros [maxDatagram]byte
-
-// updateCRC brings along the checksum of an SCTP packet of length bytes, of which l4 has the beginning, after its ports changed from old. A
-// CRC is linear: the difference of two is the CRC, begun at zero, of the difference, here the ports' and then nothing but zeros. So, as with
-// Internet checksums, a wrong one stays wrong, and the end of a packet that is only quoted need not be there. Addresses are not part of it
-// (RFC 9260 section 6.8).
+// updateCRC brings along the checksum of an SCTP packet of length bytes, of which l4 has the beginning, after its ports changed from old.
+// Addresses are not part of it (RFC 9260 section 6.8). Of a packet whose length nobody knows, 0, it stays as it is.
 func updateCRC(l4 []byte, old uint32, length int) {
 	changed := old ^ binary.BigEndian.Uint32(l4)
 	if changed == 0 || len(l4) < sctpHeader || length < sctpHeader {
 		return
 	}
-	var crc uint32
-	for shift := 24; shift >= 0; shift -= 8 {
-		crc = castagnoli[byte(crc)^byte(changed>>shift)] ^ crc>>8
-	}
-	crc = ^crc32.Update(^crc, castagnoli, zeros[:length-4])
 	field := l4[sctpChecksum : sctpChecksum+4]
-	binary.LittleEndian.PutUint32(field, binary.LittleEndian.Uint32(field)^crc) // RFC 9260 appendix A: the low byte first
+	binary.LittleEndian.PutUint32(field, binary.LittleEndian.Uint32(field)^crcDelta(changed, length)) // RFC 9260 appendix A: the low byte first
 }
 
 // CanTranslate reports whether Translate keeps the packet's checksum right. SCTP's covers the whole datagram, and how a change of the ports
-// changes it depends on its length, which a first fragment does not tell.
+// changes it depends on its length, which a first fragment does not tell: see Datagram.
 func (p *Packet) CanTranslate(to *Endpoints) bool {
 	changes := to.SrcPort != 0 && to.SrcPort != p.Flow.SrcPort || to.DstPort != 0 && to.DstPort != p.Flow.DstPort
-	if p.Flow.Proto != lb.SCTP || p.Kind != Whole || !changes {
-		return true
+	return p.Flow.Proto != lb.SCTP || p.Kind != Whole || !changes || p.datagramLen() != 0
+}
+
+// datagramLen returns how many bytes of layer 4 the packet's datagram has; 0: that is not known.
+func (p *Packet) datagramLen() int {
+	if _, fragment := p.piece4(); fragment {
+		return int(p.Datagram)
 	}
-	_, fragment := p.piece4()
-	return !fragment
+	return p.l4Len()
 }

@@ -2,6 +2,7 @@ package packet_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
@@ -146,21 +147,43 @@ func TestAQuotedCRCIsBroughtAlong(t *testing.T) {
 	}
 }
 
+// Nobody knows any more how long the datagram was that a quoted fragment is the first one of: its checksum stays what it is.
+func TestAQuotedFirstFragmentKeepsItsCRC(t *testing.T) {
+	for _, about := range []testpkt.Packet{sctpPacket(client, virtual).Fragment(0, true), sctpPacket(client6, virtual6).Fragment(0, true)} {
+		was := testpkt.Decode(t, about.Bytes())
+		typ := map[bool]uint8{true: 3, false: 1}[was.Src.Addr().Is4()]
+		frame := testpkt.ICMPError(was.Dst.Addr(), was.Src.Addr(), typ, 0, 0, about).Bytes()
+		var p packet.Packet
+		if r := p.Parse(frame, 0, len(frame)); r != reason.ICMPError {
+			t.Fatal(r)
+		}
+		p.TranslatePart(&packet.Endpoints{DstPort: 4444})
+		v := testpkt.Decode(t, frame).MustHold(t)
+		quoted := v.Payload[len(was.Header):]
+		if port, crc := binary.BigEndian.Uint16(quoted), binary.LittleEndian.Uint32(quoted[8:]); port != 4444 || crc != was.CRC {
+			t.Errorf("quotes port %d, CRC %#08x, want 4444 and %#08x", port, crc, was.CRC)
+		}
+	}
+}
+
 func TestWhoseChecksumAFirstFragmentKeeps(t *testing.T) {
 	port := &packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 8080}
 	same := &packet.Endpoints{Dst: lb.MustParseAddr("10.0.0.2"), DstPort: 80, SrcPort: 40000}
 	for name, c := range map[string]struct {
-		frame []byte
-		to    *packet.Endpoints
-		want  bool
+		frame    []byte
+		to       *packet.Endpoints
+		datagram uint16
+		want     bool
 	}{
-		"whole SCTP, another port":                    {sctpPacket(client, virtual).Bytes(), port, true},
-		"a first fragment of SCTP, the same ports":    {sctpPacket(client, virtual).Fragment(0, true).Bytes(), same, true},
-		"a first fragment of SCTP, another port":      {sctpPacket(client, virtual).Fragment(0, true).Bytes(), port, false},
-		"a first fragment over IPv6, another port":    {sctpPacket(client6, virtual6).Fragment(0, true).Bytes(), port, false},
-		"an atomic fragment over IPv6, another port":  {sctpPacket(client6, virtual6).Extension(fragment).Bytes(), port, true},
-		"a first fragment of a UDP datagram":          {testpkt.UDP(client, virtual).Fragment(0, true).Bytes(), port, true},
-		"whole SCTP that must not be cut, other port": {sctpPacket(client, virtual).DF().Bytes(), port, true},
+		"whole SCTP, another port":                    {sctpPacket(client, virtual).Bytes(), port, 0, true},
+		"a first fragment of SCTP, the same ports":    {sctpPacket(client, virtual).Fragment(0, true).Bytes(), same, 0, true},
+		"a first fragment of SCTP, another port":      {sctpPacket(client, virtual).Fragment(0, true).Bytes(), port, 0, false},
+		"the same when the length is known":           {sctpPacket(client, virtual).Fragment(0, true).Bytes(), port, 3000, true},
+		"a first fragment over IPv6, another port":    {sctpPacket(client6, virtual6).Fragment(0, true).Bytes(), port, 0, false},
+		"the same when its length is known":           {sctpPacket(client6, virtual6).Fragment(0, true).Bytes(), port, 3000, true},
+		"an atomic fragment over IPv6, another port":  {sctpPacket(client6, virtual6).Extension(fragment).Bytes(), port, 0, true},
+		"a first fragment of a UDP datagram":          {testpkt.UDP(client, virtual).Fragment(0, true).Bytes(), port, 0, true},
+		"whole SCTP that must not be cut, other port": {sctpPacket(client, virtual).DF().Bytes(), port, 0, true},
 	} {
 		var p packet.Packet
 		if r := p.Parse(c.frame, 0, len(c.frame)); r == reason.Fragment {
@@ -168,9 +191,78 @@ func TestWhoseChecksumAFirstFragmentKeeps(t *testing.T) {
 			if r != reason.None {
 				t.Fatal(name, r)
 			}
+			p.Datagram = c.datagram
 		}
 		if got := p.CanTranslate(c.to); got != c.want {
 			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// firstOf returns the first fragment, of n bytes behind the IP header, of an SCTP packet over IPv4 or IPv6 that is l4 from its ports on.
+func firstOf(src, dst netip.AddrPort, l4 []byte, n int) (buf []byte, p packet.Packet, why reason.Reason) {
+	frame := testpkt.Raw(src.Addr(), dst.Addr(), 132).Fragment(0, true).Payload(l4[:n]).Bytes()
+	buf = append(make([]byte, 64), frame...)
+	why = p.Parse(buf, 64, len(buf))
+	if why == reason.Fragment {
+		why = p.ParseFirst()
+	}
+	p.Datagram = uint16(len(l4))
+	return buf, p, why
+}
+
+// TestAFirstFragmentsCRCIsThatOfTheWhole translates first fragments of datagrams of every length, within a family and across, and has the
+// standard library compute the whole anew. One that was wrong has to stay wrong by the same bits.
+func TestAFirstFragmentsCRCIsThatOfTheWhole(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	random := make([]byte, 65_515)
+	for i := range random {
+		random[i] = byte(rng.Uint32())
+	}
+	lengths := []int{65_515, 65_514, 65_024, 65_023}
+	for n := 17; n <= 2*1024+17; n++ { // every length in the neighbourhood of some strides
+		lengths = append(lengths, n)
+	}
+	for range 2000 {
+		lengths = append(lengths, 17+rng.IntN(65_515-17+1))
+	}
+	for i, n := range lengths {
+		six, across := i%2 == 0, i%4 < 2
+		from := rng.IntN(len(random) - n + 1)
+		l4 := append([]byte(nil), random[from:from+n]...)
+		wrong := uint32(0)
+		if rng.IntN(4) == 0 {
+			wrong = rng.Uint32()
+		}
+		binary.LittleEndian.PutUint32(l4[8:], crc(l4)^wrong)
+		src, dst := client, virtual
+		if six {
+			src, dst = client6, virtual6
+		}
+		size := min((16+rng.IntN(1400))&^7, (n-1)&^7)
+		buf, p, why := firstOf(src, dst, l4, size)
+		if why != reason.None {
+			t.Fatal(why)
+		}
+		to := packet.Endpoints{Src: lb.MustParseAddr("10.0.0.100"), SrcPort: uint16(1 + rng.IntN(65535)), Dst: lb.MustParseAddr("10.0.0.2"), DstPort: uint16(1 + rng.IntN(65535))}
+		if six != across {
+			to.Src, to.Dst = lb.MustParseAddr("2001:db8:20::100"), lb.MustParseAddr("2001:db8:20::2")
+		}
+		if !p.CanTranslate(&to) {
+			t.Fatal("the length of the datagram is known")
+		}
+		if across {
+			p.TranslateAcross(&to, 7)
+		} else {
+			p.Translate(&to)
+		}
+		v := testpkt.Decode(t, buf[p.Off:p.End]).MustHold(t)
+		whole := append(v.Frame[14+len(v.Header):14+v.Length:14+v.Length], l4[size:]...)
+		if len(whole) != n || v.Src.Port() != to.SrcPort || v.Dst.Port() != to.DstPort {
+			t.Fatalf("%d bytes from %s to %s", len(whole), v.Src, v.Dst)
+		}
+		if got := v.CRC ^ crc(whole); got != wrong {
+			t.Fatalf("%d bytes: the checksum is wrong by %#08x, was by %#08x", n, got, wrong)
 		}
 	}
 }
@@ -185,6 +277,13 @@ func TestTranslateSCTPDoesNotAllocate(t *testing.T) {
 		p.Translate(&packet.Endpoints{DstPort: port})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+	_, p, _ = firstOf(client, virtual, testpkt.Pattern(65_515), 1480)
+	if n := testing.AllocsPerRun(100, func() {
+		port++
+		p.Translate(&packet.Endpoints{DstPort: port})
+	}); n != 0 {
+		t.Errorf("%v allocations for a first fragment", n)
 	}
 }
 
@@ -225,6 +324,33 @@ func FuzzParseSCTP(f *testing.F) {
 	})
 }
 
+// FuzzSplitCRC: the checksum in a first fragment changes as that of the whole does, whatever the datagram is and wherever it is cut.
+func FuzzSplitCRC(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 7, 1, 2, 3, 0, 6, 0, 0, 4}, uint16(16), uint16(0), uint32(1))
+	f.Add(make([]byte, 512), uint16(24), uint16(512), ^uint32(0)) // a stride of zeros
+	f.Add(make([]byte, 515), uint16(512), uint16(65_000), uint32(0x10000))
+	f.Fuzz(func(t *testing.T, l4 []byte, cut, more uint16, ports uint32) {
+		if len(l4) > 1480 || len(l4)+int(more) > 65_515 || len(l4) < 17 || ports>>16 == 0 || uint16(ports) == 0 {
+			return
+		}
+		l4 = append(l4[:len(l4):len(l4)], make([]byte, more)...)
+		for i := range l4[len(l4)-int(more):] { // something that is not all alike
+			l4[len(l4)-1-i] ^= byte(i * 7)
+		}
+		n := min(max(16, int(cut)&^7), (len(l4)-1)&^7, 1480)
+		was := binary.LittleEndian.Uint32(l4[8:]) ^ crc(l4)
+		_, p, why := firstOf(client, virtual, l4, n)
+		if why != reason.None {
+			t.Fatal(why)
+		}
+		p.Translate(&packet.Endpoints{SrcPort: uint16(ports >> 16), DstPort: uint16(ports)})
+		copy(l4, p.L4Bytes())
+		if now := binary.LittleEndian.Uint32(l4[8:]) ^ crc(l4); now != was {
+			t.Fatalf("%d bytes cut at %d: the checksum is wrong by %#08x, was by %#08x", len(l4), n, now, was)
+		}
+	})
+}
+
 // crc is SCTP's checksum by the standard library.
 func crc(l4 []byte) uint32 {
 	b := append([]byte(nil), l4...)
@@ -233,16 +359,23 @@ func crc(l4 []byte) uint32 {
 }
 
 func BenchmarkTranslateSCTP(b *testing.B) {
-	for _, size := range []int{64, 1514} {
-		b.Run(map[int]string{64: "64 bytes", 1514: "1514 bytes"}[size], func(b *testing.B) {
-			frame := testpkt.SCTP(client, virtual, testpkt.ChunkData).Size(size).Bytes()
-			var p packet.Packet
-			p.Parse(frame, 0, len(frame))
+	run := func(name string, p packet.Packet) {
+		b.Run(name, func(b *testing.B) {
 			port := uint16(1)
 			for b.Loop() {
 				port ^= 2
 				p.Translate(&packet.Endpoints{DstPort: port})
 			}
 		})
+	}
+	for _, size := range []int{64, 576, 1514} {
+		frame := testpkt.SCTP(client, virtual, testpkt.ChunkData).Size(size).Bytes()
+		var p packet.Packet
+		p.Parse(frame, 0, len(frame))
+		run(fmt.Sprint(size, " bytes"), p)
+	}
+	for _, size := range []int{3000, 65_515} {
+		_, p, _ := firstOf(client, virtual, testpkt.Pattern(size), 1480)
+		run(fmt.Sprint("the first fragment of ", size, " bytes"), p)
 	}
 }

@@ -91,7 +91,7 @@ func (p *Packet) translateL4(to *Endpoints, delta uint32) {
 		return
 	}
 	if p.Flow.Proto == lb.SCTP {
-		updateCRC(l4, old, len(l4))
+		updateCRC(l4, old, p.datagramLen())
 		return
 	}
 	field := head[udpChecksum : udpChecksum+2]

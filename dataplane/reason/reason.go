@@ -35,15 +35,14 @@ const (
 	TTLExceeded       // answered with ICMP time exceeded (RFC 1812 5.3.1)
 	TooBig            // does not fit the path's MTU, and may not be cut: its sender is told
 	CannotCross       // an ICMP error that the other version does not have, or pieces of a datagram without a checksum, on a connection between IPv4 and IPv6
-	SplitChecksum     // the first fragment of an SCTP datagram whose port changes: its checksum needs the length of the whole
 	TableFull         // connection table at its capacity
 	PortsExhausted    // FULLNAT: no local port left towards the server
 	ReplyConflict     // another connection already owns the server's answers of this one
-	FragmentHeld      // waits for its datagram's first fragment; what becomes of it then is counted as well
-	FragmentLate      // was held, and the first fragment did not come in time
+	FragmentHeld      // waits for its datagram's first fragment, or as the first one of SCTP for the last; what becomes of it then is counted as well
+	FragmentLate      // was held, and what it waited for did not come in time
 	FragmentDuplicate // the same piece of its datagram has come before
 	FragmentOverlap   // part of its datagram has come before: the whole of it is dropped (RFC 5722)
-	FragmentTableFull // no room to wait for its datagram's first fragment, or others took it
+	FragmentTableFull // no room to wait in, or others took it
 	BadQuote          // an ICMP error about weir's own tunnel that says nothing to the client
 	NoTxRoom          // the out queue had no free frame or no room in its ring
 	HostRefused       // the host path was full or over its rate
@@ -76,7 +75,6 @@ var names = [Count]string{
 	TTLExceeded:       "ttl-exceeded",
 	TooBig:            "too-big",
 	CannotCross:       "cannot-cross",
-	SplitChecksum:     "split-checksum",
 	TableFull:         "table-full",
 	PortsExhausted:    "ports-exhausted",
 	ReplyConflict:     "reply-conflict",
