@@ -2,10 +2,12 @@ package control_test
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"testing"
 
+	"weir/dataplane/reason"
 	"weir/internal/testpkt"
 )
 
@@ -66,4 +68,88 @@ func FuzzFragments(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzSCTPFragments is FuzzFragments for SCTP, on an association whose port NAT changes, or FULLNAT to IPv6. A first piece that passes has the
+// checksum changed as the whole datagram's changes, whose length is where a last piece ends that has come by then.
+func FuzzSCTPFragments(f *testing.F) {
+	for _, across := range []bool{false, true} {
+		f.Add(across, []byte{0, 10, 1, 0, 0, 10, 10, 1, 0, 1, 20, 3, 0, 0, 0})   // in order
+		f.Add(across, []byte{20, 3, 0, 0, 0, 10, 10, 1, 0, 1, 0, 10, 1, 0, 0})   // in reverse
+		f.Add(across, []byte{0, 9, 1, 0, 0, 9, 9, 1, 0, 1, 0, 9, 1, 0, 0})       // twice
+		f.Add(across, []byte{0, 9, 1, 0, 0, 5, 9, 1, 0, 1, 19, 3, 0, 0, 0})      // an overlap
+		f.Add(across, []byte{0, 63, 1, 0, 0, 126, 63, 0, 0, 1, 63, 62, 1, 0, 0}) // long
+		f.Add(across, []byte{0, 9, 1, 0, 0, 10, 9, 0, 0, 0, 20, 9, 0, 0, 1})     // two ends
+	}
+	whole := testpkt.SCTP(cip, vip).Chunk(testpkt.ChunkData, testpkt.Pattern(4096)).Bytes()
+	header, data := whole[:34], whole[34:]
+	f.Fuzz(func(t *testing.T, across bool, ops []byte) {
+		if len(ops) > 5*300 {
+			return
+		}
+		way := sctpWays[0]
+		if across {
+			way = sctpWays[4]
+		}
+		d, peer := way.opened(t, 1500)
+		ends := map[int]bool{} // where last pieces end, of all datagrams
+		var passed, came int
+		before := d.counters()
+		for ; len(ops) >= 5; ops = ops[5:] {
+			start, length, more, id, worker := int(ops[0])*8, 8+int(ops[1]%64)*8, ops[2]%2 == 1, uint16(ops[3]%4), int(ops[4]%2)
+			if start == 0 && !more {
+				continue // a whole packet
+			}
+			frame := append(slices.Clone(header), data[start:start+length]...)
+			binary.BigEndian.PutUint16(frame[16:], uint16(20+length))
+			binary.BigEndian.PutUint16(frame[18:], id)
+			word := uint16(start / 8)
+			if more {
+				word |= 0x2000
+			} else {
+				ends[start+length] = true
+			}
+			binary.BigEndian.PutUint16(frame[20:], word)
+			came++
+			for _, v := range d.sendFrame(worker, 0, resummed(frame)).toServers {
+				passed++
+				if v.Offset != 0 {
+					continue
+				}
+				if v.Src != peer || v.Dst != way.server {
+					t.Fatalf("%s -> %s", v.Src, v.Dst)
+				}
+				carried := v.CRC ^ binary.LittleEndian.Uint32(data[8:])
+				right := false
+				for end := range ends {
+					right = right || carried == changeOfCRC(data[:end], v.Src.Port(), v.Dst.Port())
+				}
+				if !right {
+					t.Fatalf("the checksum changed by %#08x; last pieces ended at %v", carried, ends)
+				}
+			}
+		}
+		d.sleep(31)
+		c := d.counters()
+		c.Sub(before)
+		var stopped uint64
+		for _, s := range c.Stops() {
+			if s.Reason != reason.FragmentHeld {
+				stopped += s.Count
+			}
+		}
+		if int(c.Received) != came || int(c.ToServer) != passed || int(c.ToServer+stopped) != came {
+			t.Fatalf("%d came, %d passed, %d stopped for good: %v", came, passed, stopped, c.Stops())
+		}
+	})
+}
+
+// changeOfCRC is by what other ports change the checksum of an SCTP packet, as the standard library has both.
+func changeOfCRC(l4 []byte, src, dst uint16) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	b := slices.Clone(l4)
+	old := crc32.Checksum(b, table)
+	binary.BigEndian.PutUint16(b, src)
+	binary.BigEndian.PutUint16(b[2:], dst)
+	return old ^ crc32.Checksum(b, table)
 }

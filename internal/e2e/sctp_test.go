@@ -14,6 +14,7 @@ import (
 	"github.com/pion/sctp"
 
 	"weir/control/api"
+	"weir/dataplane/reason"
 	"weir/internal/lab"
 	"weir/internal/testnet"
 	"weir/internal/testpkt"
@@ -24,7 +25,18 @@ import (
 const sctpPort = 2905
 
 // TestSCTPByEveryMode sets up associations between two real SCTP implementations, exchanges messages of every size and shuts them down.
-func TestSCTPByEveryMode(t *testing.T) {
+func TestSCTPByEveryMode(t *testing.T) { testSCTP(t, testnet.Plan{}, 1191) }
+
+// TestSCTPInFragmentsByEveryMode has both ends send packets of up to 4,000 bytes, which their kernels cut to 1,500, and then by two queues. The
+// port changes in NAT and FULLNAT: there, first fragments have to wait for the last to arrive with the right checksum.
+func TestSCTPInFragmentsByEveryMode(t *testing.T) {
+	for name, plan := range map[string]testnet.Plan{"one queue": {}, "two queues": {Queues: 2}} {
+		t.Run(name, func(t *testing.T) { testSCTP(t, plan, 4000) })
+	}
+}
+
+// testSCTP is TestSCTPByEveryMode with packets of up to mtu bytes.
+func testSCTP(t *testing.T, plan testnet.Plan, mtu uint32) {
 	ways := map[string]struct {
 		vip   string
 		mode  lb.Mode
@@ -36,7 +48,6 @@ func TestSCTPByEveryMode(t *testing.T) {
 		"FULLNAT of IPv6": {"2001:db8::103", lb.FULLNAT, false}, "TUN of IPv6": {"2001:db8::104", lb.TUN, false},
 		"FULLNAT of IPv6 to IPv4": {"2001:db8::110", lb.FULLNAT, true}, "FULLNAT of IPv4 to IPv6": {"192.0.2.110", lb.FULLNAT, true},
 	}
-	var plan testnet.Plan
 	for _, way := range ways {
 		if way.mode != lb.NAT && way.mode != lb.FULLNAT && !strings.HasSuffix(way.vip, "2.101") && !strings.HasSuffix(way.vip, "2.104") { // newLab has those
 			plan.VIPs = append(plan.VIPs, way.vip)
@@ -46,13 +57,16 @@ func TestSCTPByEveryMode(t *testing.T) {
 	var damaged atomic.Int64
 	var serving sync.WaitGroup
 	for _, host := range d.Servers {
+		// The servers' own network carries more than the client's, which an unconnected raw socket never learns (net/ipv6/raw.c, rawv6_err).
+		host.Route(lab.LIP.String()+"/32", host.Dev.Name)
+		host.Route(lab.LIP6.String()+"/128", host.Dev.Name)
 		at := []netip.Addr{host.IP, host.IP6, vips[lb.DR], vips[lb.TUN]}
 		for _, vip := range plan.VIPs {
 			at = append(at, netip.MustParseAddr(vip))
 		}
 		for _, addr := range at {
 			listenSCTP(t, host.Namespace, addr, &damaged, func(c *sctpConn) {
-				serving.Go(func() { serveSCTP(c, host.Role) })
+				serving.Go(func() { serveSCTP(c, host.Role, sctp.WithMTU(mtu)) })
 			})
 		}
 	}
@@ -81,7 +95,7 @@ func TestSCTPByEveryMode(t *testing.T) {
 			associations := make([]*sctp.Association, n)
 			for i := range associations { // one after the other, so that the scheduler's choice is what it would be
 				port++
-				a, server, client, err := talkSCTP(t.Context(), clients[s.VIP.Addr().Is6()].dial(port, s.VIP))
+				a, server, client, err := talkSCTP(t.Context(), clients[s.VIP.Addr().Is6()].dial(port, s.VIP), sctp.WithMTU(mtu))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -105,14 +119,15 @@ func TestSCTPByEveryMode(t *testing.T) {
 		return // associations that were not shut down are served on
 	}
 	serving.Wait()
+	wantFragmentsHeld(t, admin, mtu > 1500)
 	if n := damaged.Load(); n != 0 {
 		t.Errorf("%d packets arrived with a wrong checksum", n)
 	}
 }
 
 // serveSCTP sends every message of an association back, and before the first who it is and whom it sees.
-func serveSCTP(c *sctpConn, name string) {
-	a, err := sctp.ServerWithOptions(sctp.WithNetConn(c))
+func serveSCTP(c *sctpConn, name string, o sctp.AssociationOption) {
+	a, err := sctp.ServerWithOptions(sctp.WithNetConn(c), o)
 	if err != nil {
 		return
 	}
@@ -137,10 +152,10 @@ func serveSCTP(c *sctpConn, name string) {
 }
 
 // talkSCTP sets up an association and compares what comes back on it; it returns who served and whom that server saw.
-func talkSCTP(ctx context.Context, c *sctpConn) (a *sctp.Association, server string, client netip.Addr, err error) {
+func talkSCTP(ctx context.Context, c *sctpConn, o sctp.AssociationOption) (a *sctp.Association, server string, client netip.Addr, err error) {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if a, err = sctp.ClientContext(limited, sctp.WithNetConn(c)); err != nil {
+	if a, err = sctp.ClientContext(limited, sctp.WithNetConn(c), o); err != nil {
 		return nil, "", client, fmt.Errorf("no association: %w", err)
 	}
 	s, err := a.OpenStream(1, sctp.PayloadTypeWebRTCBinary)
@@ -181,6 +196,26 @@ func talkSCTP(ctx context.Context, c *sctpConn) (a *sctp.Association, server str
 		}
 	}
 	return a, server, client, <-failed
+}
+
+// wantFragmentsHeld wants some fragments to have waited, and none to have been given up; or no fragments at all.
+func wantFragmentsHeld(t *testing.T, admin *api.Client, some bool) {
+	t.Helper()
+	status, err := admin.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := false
+	for _, stop := range status.Stops {
+		if stop.Reason == reason.FragmentHeld.String() {
+			held = true
+		} else if strings.HasPrefix(stop.Reason, "fragment-") {
+			t.Errorf("%d times %s", stop.Packets, stop.Reason)
+		}
+	}
+	if held != some {
+		t.Errorf("fragments waited: %t, want %t; %+v", held, some, status.Stops)
+	}
 }
 
 // wantSCTPStates waits until a service's n connections are all in a state, as weiradm shows them.
