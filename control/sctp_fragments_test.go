@@ -9,8 +9,11 @@ import (
 	"slices"
 	"testing"
 
+	"weir/dataplane/forward"
+	"weir/dataplane/packet"
 	"weir/dataplane/reason"
 	"weir/internal/testpkt"
+	"weir/lb"
 )
 
 // sctpData is an SCTP packet of so many bytes behind the IP header.
@@ -123,12 +126,12 @@ func TestSCTPInFragmentsArrivesWholeWherePortsChange(t *testing.T) {
 // elsewhere, and E an end behind D. They come by worker 0, behind a dash by worker 1; a dot stands for 31 seconds, a comma for 29.
 func TestAFirstFragmentOfSCTPWaitsForTheLast(t *testing.T) {
 	everySCTPWay(t, func(t *testing.T, way sctpWay) {
-		packet := sctpData(way.client, way.virtual, 4000)
+		whole := sctpData(way.client, way.virtual, 4000)
 		cuts := map[byte][]byte{'E': pieces(sctpData(way.client, way.virtual, 5000), 7, 1000)[4]}
-		for i, f := range pieces(packet, 7, 1000) {
+		for i, f := range pieces(whole, 7, 1000) {
 			cuts["ABCD"[i]] = f
 		}
-		for i, f := range pieces(packet, 7, 1400)[:3] {
+		for i, f := range pieces(whole, 7, 1400)[:3] {
 			cuts["abc"[i]] = f
 		}
 		for name, c := range map[string]struct {
@@ -203,6 +206,78 @@ func TestAFirstFragmentOfSCTPWaitsForTheLast(t *testing.T) {
 			})
 		}
 	})
+}
+
+// between is a mode that does something when a first fragment is found to have to wait, before it does.
+type between struct {
+	forward.Mode
+	do func()
+}
+
+func (b *between) ToServer(p *packet.Packet, h *forward.Hop) reason.Reason {
+	why := b.Mode.ToServer(p, h)
+	if do := b.do; do != nil && why == reason.FragmentHeld {
+		b.do = nil
+		do()
+	}
+	return why
+}
+
+// between puts one in front of the way's mode until the test ends.
+func (way sctpWay) between(t *testing.T) *between {
+	mode := map[string]lb.Mode{"-m": lb.NAT, "-F": lb.FULLNAT}[way.mode]
+	b := &between{Mode: forward.Modes[mode]}
+	forward.Modes[mode] = b
+	t.Cleanup(func() { forward.Modes[mode] = b.Mode })
+	return b
+}
+
+// While one worker finds out that a first fragment has to wait, the other gets the last one, or an overlap.
+func TestTheOtherWorkerGetsTheLastFragmentMeanwhile(t *testing.T) {
+	everySCTPWay(t, func(t *testing.T, way sctpWay) {
+		b := way.between(t)
+		d, peer := way.opened(t, 1500)
+		frames := pieces(sctpData(way.client, way.virtual, 4000), 3, 1400)
+
+		b.do = func() {
+			if out := d.sendFrame(1, 0, frames[2]); len(out.toServers) != 0 {
+				t.Error("the last one went on before the first was decided on")
+			}
+		}
+		got := d.sendFrame(0, 0, frames[0]).toServers
+		if len(got) != 2 {
+			t.Fatalf("%d went on, want the first and the last", len(got))
+		}
+		got = append(got, d.sendFrame(1, 0, frames[1]).toServers...)
+		wantSCTP(t, got, peer, way.server, testpkt.Pattern(4000-16))
+
+		b.do = func() { d.sendFrame(1, 0, pieces(sctpData(way.client, way.virtual, 4000), 4, 1000)[1]) }
+		if got = d.sendFrame(0, 0, pieces(sctpData(way.client, way.virtual, 4000), 4, 1400)[0]).toServers; len(got) != 0 {
+			t.Errorf("%d went on, of a datagram whose pieces overlap", len(got))
+		}
+		if n := d.counters().Reasons[reason.FragmentOverlap]; n != 2 {
+			t.Errorf("%d pieces overlap, want 2: %v", n, stops(d))
+		}
+	})
+}
+
+func TestOthersNeedAFirstFragmentsRoomMeanwhile(t *testing.T) {
+	b := sctpWays[0].between(t)
+	d, _ := sctpWays[0].opened(t, 1500)
+	const others = 10_000
+	b.do = func() {
+		for id := range uint32(others) {
+			d.sendFrame(1, 0, pieces(sctpData(cip, vip, 40), 1000+id, 24)[1])
+		}
+	}
+	if out := d.sendFrame(0, 0, pieces(sctpData(cip, vip, 4000), 5, 1400)[0]); len(out.toServers) != 0 {
+		t.Errorf("%d went on", len(out.toServers))
+	}
+	d.sleep(31)
+	c := d.counters()
+	if n := c.Reasons[reason.FragmentTableFull] + c.Reasons[reason.FragmentLate]; n != others+1 || c.Reasons[reason.FragmentHeld] != others {
+		t.Errorf("%v, want all given up", stops(d))
+	}
 }
 
 // A datagram that came with a wrong checksum arrives with one that is wrong by the same bits, wherever the damage is.
