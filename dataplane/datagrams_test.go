@@ -141,3 +141,36 @@ func TestTakingAPieceDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// Newer datagrams hold every frame of the stripe: a first fragment that would have to wait is dropped, and all that comes after it.
+func TestNoRoomForAFirstFragmentToWait(t *testing.T) {
+	var ds datagrams
+	f := Frame{Buf: make([]byte, 2048), Off: Headroom, End: 2048}
+	var took taken
+	key := datagramKey{src: lb.AddrFrom4(1), dst: lb.AddrFrom4(2), proto: lb.SCTP}
+	if ds.take(key, packet.Piece{Start: 0, End: 8, More: true}, 1, 0, &f, &took); !took.decide {
+		t.Fatal(took.why)
+	}
+	other, held := key, 0
+	for held < heldPerShare {
+		if other.id++; ds.stripe(&other) != ds.stripe(&key) {
+			continue
+		}
+		for n := 1; n <= maxHeld; n++ {
+			ds.take(other, packet.Piece{ID: other.id, Start: 8 * n, End: 8*n + 8, More: true}, 1, 0, &f, &took)
+			if took.why != reason.FragmentHeld {
+				t.Fatal(took.why)
+			}
+			held++
+		}
+	}
+	if list, why := ds.await(key, &decision{}, 0, &f, &took); list != nil || why != reason.FragmentTableFull {
+		t.Errorf("%v, want %v", why, reason.FragmentTableFull)
+	}
+	if ds.take(key, packet.Piece{Start: 8, End: 16}, 1, 0, &f, &took); took.why != reason.FragmentTableFull || took.first != nil {
+		t.Errorf("the last one: %v, want %v", took.why, reason.FragmentTableFull)
+	}
+	if late := ds.expire(1 + datagramLifetime); late != held || ds.inUse.Load() != 0 {
+		t.Errorf("%d were late, of %d", late, held)
+	}
+}
