@@ -201,3 +201,66 @@ func TestIPsecOfARemovedServerIsDropped(t *testing.T) {
 	d.apply(v.rules("-g")[:1]...)
 	d.stopped(sealed(v.client.Addr(), v.virtual.Addr(), packet.ESP, 50), reason.ServerRemoved)
 }
+
+// FuzzIPsec: whatever AH or ESP carry, whole or in pieces, goes on as it came where its mode takes it along, and else to the kernel; errors about
+// it, and all else, are accounted for exactly once. The mode, whose packet it is and where it stands in its datagram are the input's.
+func FuzzIPsec(f *testing.F) {
+	for what := range uint8(64) {
+		f.Add(what, uint8(64), uint16(what)*64, testpkt.Pattern(100))
+	}
+	f.Add(uint8(2), uint8(1), uint16(0), []byte(nil))
+	f.Fuzz(func(t *testing.T, what, ttl uint8, place uint16, body []byte) {
+		if len(body) > 1400 {
+			return
+		}
+		v, proto := vpns[what&1], []lb.Proto{packet.ESP, packet.AH}[what>>1&1]
+		mode, fromServer, about := []string{"-g", "-i", "-m", "-F"}[what>>2&3], what>>4&1 == 1, what>>5&1 == 1
+		d := newDirector6(t, 1, v.rules(mode)...)
+		d.client(v.isakmp())
+		before := d.counters()
+		src, dst, iface := v.client.Addr(), v.virtual.Addr(), 0
+		if fromServer {
+			src, dst, iface = v.server.Addr(), v.client.Addr(), 1
+		}
+		packet := func(src, dst netip.Addr) testpkt.Packet {
+			return testpkt.Raw(src, dst, uint8(proto)).TTL(ttl).Payload(body).Fragment(place&^7, place&1 == 1)
+		}
+		p := packet(src, dst)
+		if about { // one that went the other way
+			p = testpkt.ICMPError(src, dst, unreachable(dst), noPort(dst), 1400, packet(dst, src))
+		}
+		d.queues[0][iface].Inject(p.Bytes())
+		d.workers[0].Turn()
+		var sent [][]byte
+		for i, q := range d.queues[0] {
+			sent = append(sent, q.Sent()...)
+			if n := q.Outstanding(); n != 0 {
+				t.Fatalf("%d frames of interface %d are lost", n, i)
+			}
+		}
+		c := d.counters()
+		c.Sub(before)
+		var stopped uint64
+		for _, s := range c.Stops() {
+			stopped += s.Count
+		}
+		if c.Received != 1 || c.ToServer+c.ToClient+stopped != 1 {
+			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
+		}
+		if about {
+			return
+		}
+		switch forwarded := mode == "-m" || mode != "-F" && !fromServer; {
+		case !forwarded:
+			if c.Reasons[reason.IPsec] != 1 || len(sent) != 0 || !bytes.Equal(d.host.frames[0], p.Bytes()) {
+				t.Errorf("%d frames went on, stops %v; want it to go to the kernel as it came", len(sent), c.Stops())
+			}
+		case ttl <= 1:
+			if c.Reasons[reason.TTLExceeded] != 1 {
+				t.Errorf("stops %v, want its time to be over", c.Stops())
+			}
+		case len(sent) != 1 || !bytes.HasSuffix(sent[0], body):
+			t.Errorf("%d frames went on, or with something else inside: %v", len(sent), c.Stops())
+		}
+	})
+}
