@@ -222,12 +222,12 @@ func FuzzIPsec(f *testing.F) {
 		if fromServer {
 			src, dst, iface = v.server.Addr(), v.client.Addr(), 1
 		}
-		packet := func(src, dst netip.Addr) testpkt.Packet {
+		from := func(src, dst netip.Addr) testpkt.Packet {
 			return testpkt.Raw(src, dst, uint8(proto)).TTL(ttl).Payload(body).Fragment(place&^7, place&1 == 1)
 		}
-		p := packet(src, dst)
+		p := from(src, dst)
 		if about { // one that went the other way
-			p = testpkt.ICMPError(src, dst, unreachable(dst), noPort(dst), 1400, packet(dst, src))
+			p = testpkt.ICMPError(src, dst, unreachable(dst), noPort(dst), 1400, from(dst, src))
 		}
 		d.queues[0][iface].Inject(p.Bytes())
 		d.workers[0].Turn()

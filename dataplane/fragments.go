@@ -43,37 +43,38 @@ func (w *Worker) fragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet) 
 		}
 		return 0, took.why
 	}
+	return w.firstFragment(t, in, f, p, key)
+}
 
-	made := &w.made
+// firstFragment forwards a datagram's first fragment, or has it wait for the last one, and brings those that have waited for it where it goes.
+func (w *Worker) firstFragment(t *Table, in *IfaceQueue, f *Frame, p *packet.Packet, key datagramKey) (out int, why reason.Reason) {
+	ds, took, made := &w.shared.datagrams, &w.took, &w.made
 	*made = decision{}
 	w.conn = conntrack.Conn{}
 	from := p.Flow // which FULLNAT to the other IP version changes
 	p.Datagram = uint16(took.size)
 	conns := w.shared.conns
-	out, why := w.forwardHit(t, in, p, conns.Find(&p.Flow, conns.Hash(&p.Flow), 0, &w.conn))
-	if made.why = why; why == reason.FragmentHeld { // the others need not wait
-		made.why = reason.None
-	}
-	if made.why == reason.None {
+	out, why = w.forwardHit(t, in, p, conns.Find(&p.Flow, conns.Hash(&p.Flow), 0, &w.conn))
+	if why == reason.None || why == reason.FragmentHeld {
 		made.conn, made.dir = w.conn, conntrack.Forward
 		if from.Src != w.conn.Client || from.SrcPort != w.conn.ClientPort {
 			made.dir = conntrack.Reverse
 		}
 	}
-	var held *heldFrame
-	if why == reason.FragmentHeld {
-		held, why = ds.await(key, made, in.Iface, f, took)
-		w.countGivenUp(took)
-		if why != reason.None {
+	switch why {
+	case reason.None:
+		made.renumber(p, took.id)
+	case reason.FragmentHeld:
+		var held *heldFrame
+		if held, why = ds.await(key, made, in.Iface, f, took); why != reason.None {
+			w.countGivenUp(took)
 			w.handleHeld(t, key, made, held)
 			return 0, why
 		}
 		p.Datagram = uint16(took.size)
 		out, why = w.along(t, in, p, made, took.id)
-		made.why = why
-	} else if why == reason.None {
-		made.renumber(p, took.id)
 	}
+	made.why = why
 	w.handleHeld(t, key, made, ds.decide(key, made))
 	return out, why
 }
@@ -91,7 +92,7 @@ func (w *Worker) along(t *Table, in *IfaceQueue, p *packet.Packet, d *decision, 
 	if d.dir == conntrack.Reverse {
 		out, why = w.toClient(t, p, &w.conn)
 	} else {
-		s := t.Server(w.conn.ServerID)
+		s := w.server(t, w.conn.ServerID)
 		if s == nil || s.Removed {
 			return 0, reason.ServerRemoved
 		}
