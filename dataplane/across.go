@@ -13,6 +13,9 @@ const headersDiffer = packet.IPv6Len - packet.IPv4MinLen
 // errorAcross makes of p, an ICMP error about a packet q that FULLNAT took to the other IP version, one about the packet that its sender
 // sent (RFC 7915 sections 4.2 to 5.3). Its source is the address that the sender sent to: a router of the one version has none in the other.
 func (w *Worker) errorAcross(t *Table, p, q *packet.Packet, c *conntrack.Conn, dir conntrack.Dir) (int, reason.Reason) {
+	if why := p.SoundError(); why != reason.None {
+		return 0, why
+	}
 	message, ok := forward.Counterpart(p)
 	if !ok {
 		return 0, reason.CannotCross

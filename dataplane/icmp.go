@@ -56,6 +56,9 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 	if !tunnel || !t.isTunnelServer(q.Flow.Dst) {
 		return 0, reason.ICMPError
 	}
+	if why := p.SoundError(); why != reason.None {
+		return 0, why
+	}
 	mtu, tooBig := p.NextHopMTU(q)
 	if tooBig {
 		mtu = w.shared.mtus.learn(q.Flow.Dst, mtu, w.now)

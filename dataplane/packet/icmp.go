@@ -51,11 +51,33 @@ func (p *Packet) parseICMP(b []byte) reason.Reason {
 // Quote looks at the packet that an ICMP error quotes, and at the one inside that again if it is a tunnel's (see Packet.Inner).
 // False: too little of it is there to say which flow it is of, or it is a later fragment. What is behind an offset of q's is
 // there; what a length field says need not be.
-func (p *Packet) Quote(q *Packet) bool { return p.quoteAt(q, p.L4+icmpHeaderLen, p.Is6()) }
+func (p *Packet) Quote(q *Packet) bool {
+	at, end := p.L4+icmpHeaderLen, p.End
+	if n := p.quotedLen(); n >= leastExtended {
+		end = min(end, at+n)
+	}
+	return p.quoteAt(q, at, end, p.Is6())
+}
 
-func (p *Packet) quoteAt(q *Packet, at int, is6 bool) bool {
-	b := p.Buf[at:p.End:p.End]
-	*q = Packet{Buf: p.Buf, Off: at, L3: at, End: p.End}
+// leastExtended is how long a quote is at least that an extension follows: a smaller number where its length stands is no length.
+const leastExtended = 128
+
+// quotedLen returns how many bytes of an error are the packet that it quotes, where it says so because an extension follows (RFC 4884
+// sections 4 and 5); 0: all.
+func (p *Packet) quotedLen() int {
+	b := p.L4Bytes()
+	if p.Is6() {
+		if b[0] == unreachable6 || b[0] == timeExceeded6 {
+			return int(b[4]) * 8
+		}
+		return 0
+	}
+	return int(b[5]) * 4
+}
+
+func (p *Packet) quoteAt(q *Packet, at, end int, is6 bool) bool {
+	b := p.Buf[at:end:end]
+	*q = Packet{Buf: p.Buf, Off: at, L3: at, End: end}
 	var l4 int
 	if is6 {
 		if len(b) < IPv6Len || b[0]>>4 != 6 {
@@ -131,7 +153,26 @@ func (p *Packet) TimeExceeded() bool {
 
 // Inner looks at the packet that a quoted one carries from offset at on, which is IPv6 or IPv4. Like Quote.
 func (p *Packet) Inner(q *Packet, at int, is6 bool) bool {
-	return at < p.End && p.quoteAt(q, at, is6)
+	return at < p.End && p.quoteAt(q, at, p.End, is6)
+}
+
+// SoundError returns None when an ICMP error arrived as it was sent, as far as checksums tell: what is made anew of one that did not would
+// look sound.
+func (p *Packet) SoundError() reason.Reason {
+	l4 := p.L4Bytes()
+	if p.Is6() {
+		if Pseudo(p.Flow.Src, p.Flow.Dst, uint8(ICMPv6), l4) != 0 {
+			return reason.BadL4Header
+		}
+		return reason.None
+	}
+	if Checksum(p.IP()[:p.IP().HeaderLen()]) != 0 {
+		return reason.BadIPHeader
+	}
+	if Checksum(l4) != 0 {
+		return reason.BadL4Header
+	}
+	return reason.None
 }
 
 // translateError rewrites an ICMP error that travels along with the packets that Translate(to) rewrites: its own addresses as

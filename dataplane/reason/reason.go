@@ -10,8 +10,8 @@ const (
 
 	// Malformed: what the bytes themselves forbid.
 	Truncated   // ends inside a header
-	BadIPHeader // version, header length or total length impossible (RFC 791); of a first packet, and of one that becomes IPv6, also the checksum
-	BadL4Header // TCP data offset or UDP length impossible (RFC 9293, RFC 768)
+	BadIPHeader // version, header length or total length impossible (RFC 791); of what opens a connection, becomes IPv6 or is an error to be made anew, also the checksum
+	BadL4Header // TCP data offset or UDP length impossible (RFC 9293, RFC 768); of an ICMP error that is to be made anew, its checksum
 
 	// Not weir's: goes on to the kernel.
 	NotIP        // neither IPv4 nor IPv6 behind the tags
