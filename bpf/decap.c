@@ -36,14 +36,17 @@ struct inner {
 
 static const struct inner none;
 
-/* draft-ietf-intarea-gue section 3.1: variant 0, data. Hlen counts the words of its optional fields, which are skipped. */
+/*
+ * draft-ietf-intarea-gue section 3.1: variant 0, data. Hlen counts the words of optional fields, which are skipped unless a flag gives them a
+ * meaning: one, remote checksum offload, leaves the inner packet without its own checksum (net/ipv4/fou_core.c, gue_remcsum).
+ */
 static __always_inline struct inner inside_gue(const void *l4, const void *end, __u32 at)
 {
 	const struct udphdr *udp = l4;
 	const __u8 *gue = (const void *)(udp + 1);
 	struct inner found = none;
 
-	if ((const void *)(gue + 4) > end || udp->dest != gue_port || gue[0] & 0xe0)
+	if ((const void *)(gue + 4) > end || udp->dest != gue_port || gue[0] & 0xe0 || gue[2] || gue[3])
 		return none;
 	found.at = at + sizeof(*udp) + 4 + (gue[0] & 0x1f) * 4;
 	found.proto = gue[1];

@@ -345,36 +345,44 @@ static __always_inline enum verdict read_icmp(struct flow *f, const __u8 *icmp, 
 	return read_quoted_l4(f, (const void *)quoted + header, end);
 }
 
-struct fragment {
-	__u8 next, zero;
-	__be16 offset; /* and flags */
-	__be32 id;
-};
+/* The extension headers that a packet may have and still be weir's. As many as a worker walks over: dataplane/packet, maxExtensions. */
+#define MAX_EXTENSIONS 5
+
+static __always_inline int is_extension(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_FRAGMENT;
+}
 
 /* Errors: RFC 4443 section 2.1. Those of other numbers are for hosts to come. */
 static __always_inline enum verdict read_icmp6(struct flow *f, const __u8 *icmp, const void *end, __u32 length)
 {
 	const struct ipv6hdr *quoted = (const void *)icmp + ICMP_HEADER;
-	const void *l4 = quoted + 1;
+	__u32 at = 0;
 
 	if (length < 4 || (const void *)(icmp + 1) > end)
 		return PASS_MALFORMED;
 	if (*icmp < 1 || *icmp > 4)
 		return PASS_OTHER;
-	if (l4 > end)
+	if ((const void *)(quoted + 1) > end)
 		return PASS_ICMP_ERROR;
 	f->proto = quoted->nexthdr;
-	if (f->proto == IPPROTO_FRAGMENT) {
-		const struct fragment *h = l4;
+	/* As in read_ipv6, but that the end of what is quoted need not be there. */
+#pragma unroll
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		const __u8 *h = (const void *)(quoted + 1) + at;
 
-		if ((const void *)(h + 1) > end || h->offset & bpf_htons(0xfff8))
+		if (!is_extension(f->proto))
+			break;
+		if ((const void *)(h + 8) > end)
 			return PASS_ICMP_ERROR;
-		f->proto = h->next;
-		l4 = h + 1;
+		if (f->proto == IPPROTO_FRAGMENT && (h[2] || h[3] & 0xf8)) /* a later one */
+			return PASS_ICMP_ERROR;
+		at += f->proto == IPPROTO_FRAGMENT ? 8 : 8 + 8 * h[1];
+		f->proto = h[0];
 	}
 	__builtin_memcpy(f->src.byte, &quoted->daddr, sizeof(f->src));
 	__builtin_memcpy(f->dst.byte, &quoted->saddr, sizeof(f->dst));
-	return read_quoted_l4(f, l4, end);
+	return read_quoted_l4(f, (const void *)(quoted + 1) + at, end);
 }
 
 static __always_inline enum verdict read_ipv4(struct flow *f, const struct iphdr *ip, const void *end)
@@ -396,14 +404,6 @@ static __always_inline enum verdict read_ipv4(struct flow *f, const struct iphdr
 	if (ip->frag_off & bpf_htons(0x3fff)) /* more fragments, or an offset: RFC 791 section 3.1 */
 		return read_fragment(f);
 	return read_l4(f, (const void *)ip + header, end, total - header);
-}
-
-/* The extension headers that a packet may have and still be weir's. As many as a worker walks over: dataplane/packet, maxExtensions. */
-#define MAX_EXTENSIONS 5
-
-static __always_inline int is_extension(__u8 proto)
-{
-	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_FRAGMENT;
 }
 
 static __always_inline enum verdict read_ipv6(struct flow *f, const struct ipv6hdr *ip, const void *end)
