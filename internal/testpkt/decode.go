@@ -139,7 +139,7 @@ func parse6(b []byte) (*IP, error) {
 		return nil, fmt.Errorf("IPv6: payload length %d of %d bytes", h.Length, len(b)-40)
 	}
 	ip := &IP{Length: 40 + int(h.Length), TTL: h.HopLimit, TOS: h.TrafficClass}
-	next, rest := h.NextHeader, h.Payload
+	next, rest := h.NextHeader, b[40:40+int(h.Length)] // gopacket has stepped over options for every hop
 	for ext := true; ext; {
 		switch next {
 		case layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Destination:
