@@ -18,7 +18,9 @@ var headers = []struct {
 	why  reason.Reason // None: it is forwarded
 }{
 	{"options for every hop", func(p testpkt.Packet) testpkt.Packet { return p.Extension(0, 5, 2, 0, 0) }, reason.None},
-	{"destination options of 264 bytes", func(p testpkt.Packet) testpkt.Packet { return p.Extension(60, append([]byte{1, 255}, make([]byte, 255)...)...) }, reason.None},
+	{"destination options of 264 bytes", func(p testpkt.Packet) testpkt.Packet {
+		return p.Extension(60, append([]byte{1, 255}, make([]byte, 255)...)...)
+	}, reason.None},
 	{"a route at its end", func(p testpkt.Packet) testpkt.Packet { return p.Extension(43, 2, 0, 0, 0, 0, 0) }, reason.None},
 	{"an atomic fragment", func(p testpkt.Packet) testpkt.Packet { return p.Extension(44) }, reason.None},
 	{"an atomic fragment with its reserved bits set", func(p testpkt.Packet) testpkt.Packet { return p.Extension(44, 0, 6, 1, 2, 3, 4) }, reason.None},

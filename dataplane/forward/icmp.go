@@ -15,6 +15,12 @@ const (
 	FragNeeded           // "packet too big" over IPv6
 	TimeExceeded
 	HostUnreachable
+
+	// What FULLNAT between IP versions says as well.
+	noRoute
+	prohibited
+	protocolUnreachable // over IPv6 a parameter problem: the next header
+	reassemblyTimeExceeded
 )
 
 // messages are the types and codes by family (RFC 792, RFC 4443).
@@ -23,7 +29,15 @@ var messages = [...]struct{ type4, code4, type6, code6 uint8 }{
 	FragNeeded:      {3, 4, 2, 0},
 	TimeExceeded:    {11, 0, 3, 0},
 	HostUnreachable: {3, 1, 1, 3},
+
+	noRoute:                {3, 0, 1, 0},
+	prohibited:             {3, 10, 1, 1},
+	protocolUnreachable:    {3, 2, 4, 1},
+	reassemblyTimeExceeded: {11, 1, 3, 1},
 }
+
+// nextHeaderAt is where in an IPv6 header the next one's type stands: what protocolUnreachable points at.
+const nextHeaderAt = 6
 
 const (
 	protoICMP   = 1
@@ -60,8 +74,11 @@ func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
 	clear(message[:icmpHeader])
 	if p.Is6() {
 		message[0], message[1] = messages[m].type6, messages[m].code6
-		if m == FragNeeded {
+		switch m {
+		case FragNeeded:
 			binary.BigEndian.PutUint32(message[4:8], uint32(mtu))
+		case protocolUnreachable:
+			message[7] = nextHeaderAt
 		}
 		packet.PutIPv6(p.Buf[l3:], packet.IPv6Fields{
 			HopLimit: icmpTTL, NextHeader: protoICMPv6, PayloadLen: uint16(len(message)), Src: source, Dst: p.Flow.Src,
@@ -93,20 +110,65 @@ func singleHost(a lb.Addr) bool {
 }
 
 // Counterpart returns which error says in the other IP version what p, an ICMP error, says in its own (RFC 7915 sections 4.2 and 5.2). False:
-// none does; a parameter is wrong only in the header that it is in.
+// none does, as for a parameter that is wrong in a header which the other version has not.
 func Counterpart(p *packet.Packet) (ICMP, bool) {
 	l4 := p.L4Bytes()
-	typ, code := l4[0], l4[1]
-	for _, m := range [...]ICMP{PortUnreachable, FragNeeded, TimeExceeded, HostUnreachable} {
-		said := messages[m]
-		t, c := said.type4, said.code4
-		if p.Is6() {
-			t, c = said.type6, said.code6
+	if p.Is6() {
+		return counterpart4(l4[0], l4[1])
+	}
+	return counterpart6(l4[0], l4[1])
+}
+
+// counterpart6 is for an error of IPv4: what tells IPv6 of it.
+func counterpart6(typ, code uint8) (ICMP, bool) {
+	switch typ {
+	case 3:
+		switch code {
+		case 0, 1, 5, 6, 7, 8, 11, 12:
+			return noRoute, true
+		case 2:
+			return protocolUnreachable, true
+		case 3:
+			return PortUnreachable, true
+		case 4:
+			return FragNeeded, true
+		case 9, 10, 13, 15:
+			return prohibited, true
 		}
-		// Why a host is unreachable, or where time ran out, has codes of its own in each version.
-		if typ == t && (code == c || m == TimeExceeded || m == HostUnreachable) {
-			return m, true
+	case 11:
+		return timeExceeded(code)
+	}
+	return 0, false
+}
+
+// counterpart4 is for an error of IPv6: what tells IPv4 of it.
+func counterpart4(typ, code uint8) (ICMP, bool) {
+	switch typ {
+	case 1:
+		switch code {
+		case 0, 2, 3:
+			return HostUnreachable, true
+		case 1:
+			return prohibited, true
+		case 4:
+			return PortUnreachable, true
 		}
+	case 2:
+		return FragNeeded, true
+	case 3:
+		return timeExceeded(code)
+	case 4:
+		return protocolUnreachable, code == 1
+	}
+	return 0, false
+}
+
+func timeExceeded(code uint8) (ICMP, bool) {
+	switch code {
+	case 0:
+		return TimeExceeded, true
+	case 1:
+		return reassemblyTimeExceeded, true
 	}
 	return 0, false
 }
