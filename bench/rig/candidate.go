@@ -2,6 +2,7 @@ package rig
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,9 @@ type Candidate struct {
 	Modes []lb.Mode
 	// UDPOnly: TCP of which it sees one direction only, as the generator's, it does not forward.
 	UDPOnly bool
-	start   func(*setting) (*running, error)
+	// IPv6: it forwards that, too.
+	IPv6  bool
+	start func(*setting) (*running, error)
 	// absent returns why this machine has no means to run it; nil: every machine has.
 	absent func() error
 }
@@ -82,14 +85,16 @@ var modeFlags = map[lb.Mode]string{lb.DR: "-g", lb.NAT: "-m", lb.FULLNAT: "-F", 
 
 // Weir is the daemon, with further flags.
 func Weir(path, name string, flags ...string) Candidate {
-	return Candidate{Name: name, Modes: everyMode, start: func(s *setting) (*running, error) {
+	return Candidate{Name: name, Modes: everyMode, IPv6: true, start: func(s *setting) (*running, error) {
 		command := []string{path, "--assign-addresses", "--admin-socket", "", "--connections", strconv.Itoa(max(1<<16, 2*s.Flows))}
 		for _, name := range s.interfaces() {
 			command = append(command, "--interface", name)
 		}
-		command = append(command, "--rule", fmt.Sprintf("-A %s -s rr", s.service(vip)))
+		service := s.service(s.ends().vip)
+		command = append(command, "--rule", fmt.Sprintf("-A %s -s rr", service))
 		for _, server := range s.listed {
-			command = append(command, "--rule", fmt.Sprintf("-a %s -r %s:%d %s", s.service(vip), server.addr, s.portOf(), modeFlags[s.Mode]))
+			at := netip.AddrPortFrom(server.addr, s.portOf())
+			command = append(command, "--rule", fmt.Sprintf("-a %s -r %s %s", service, at, modeFlags[s.Mode]))
 		}
 		if s.Mode == lb.FULLNAT {
 			for _, a := range s.locals() {
@@ -110,7 +115,7 @@ func (s *setting) portOf() uint16 {
 
 // locals returns local addresses enough for the flows: a server's share of them by 64,512 ports each, and one to spare.
 func (s *setting) locals() (all []string) {
-	a := local
+	a := s.ends().local
 	for range s.Flows/len(s.listed)/64512 + 2 {
 		all = append(all, a.String())
 		a = a.Prev()

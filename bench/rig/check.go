@@ -57,8 +57,8 @@ func (s *setting) check(run *running) (int, error) {
 func (s *setting) right(ip *testpkt.IP, server server) error {
 	inner := ip
 	if s.Mode == lb.TUN {
-		if ip.Inner == nil || ip.Src.Addr().String() != backAddr || ip.Dst.Addr() != server.addr {
-			return fmt.Errorf("not in a tunnel from %s to the server", backAddr)
+		if ip.Inner == nil || ip.Src.Addr().String() != s.ends().back || ip.Dst.Addr() != server.addr {
+			return fmt.Errorf("not in a tunnel from %s to the server", s.ends().back)
 		}
 		inner = ip.Inner
 	}
@@ -67,7 +67,7 @@ func (s *setting) right(ip *testpkt.IP, server server) error {
 			return layer.Checksums
 		}
 	}
-	want := vip
+	want := s.ends().vip
 	if s.Mode == lb.NAT || s.Mode == lb.FULLNAT {
 		want = netip.AddrPortFrom(server.addr, serverPort)
 	}
@@ -83,7 +83,7 @@ func (s *setting) right(ip *testpkt.IP, server server) error {
 	if s.Traffic != UDP && inner.Flags != testpkt.SYN && !slices.Contains(s.flags(), inner.Flags) {
 		return fmt.Errorf("sent with flags %#x", inner.Flags)
 	}
-	isClient := clientNet.Contains(inner.Src.Addr())
+	isClient := s.ends().clients.Contains(inner.Src.Addr())
 	if isClient == (s.Mode == lb.FULLNAT) {
 		return fmt.Errorf("sent from %s", inner.Src)
 	}

@@ -121,6 +121,13 @@ func (g *goals) endToEnd() {
 	one := nat
 	one.Layout, one.Flows = OneCPU, 1_000_000
 	g.ratio("NAT, all on one CPU, 1,000,000 flows: to nftables DNAT", one, "nftables DNAT", 1.2)
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT} {
+		four := own
+		four.Mode, four.Size = mode, LeastIPv6
+		six := four
+		six.IPv6 = true
+		g.add(fmt.Sprintf("%s, own CPU, 1,000 flows: IPv6 to IPv4", mode), g.best(six, "weir", Sample.Mpps)/g.best(four, "weir", Sample.Mpps), 0.85, atLeast, "%.2f ×")
+	}
 	for _, mode := range everyMode {
 		few, many := own, own
 		few.Mode, many.Mode, many.Flows = mode, mode, 1_000_000

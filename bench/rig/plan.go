@@ -38,6 +38,11 @@ func All(p Programs, mode lb.Mode, traffic Traffic) []Candidate {
 	})
 }
 
+// For returns those of All that know the load.
+func For(p Programs, l Load) []Candidate {
+	return slices.DeleteFunc(All(p, l.Mode, l.Traffic), func(c Candidate) bool { return l.IPv6 && !c.IPv6 })
+}
+
 // Only leaves those candidates whose names contain one of the words, all when there are none, and those comparisons that have any then.
 func Only(plan []Comparison, words ...string) (left []Comparison) {
 	for _, c := range plan {
@@ -90,8 +95,14 @@ func Full(p Programs, t time.Duration) (plan []Comparison) {
 	for _, flows := range []int{1000, 65_536, 1_000_000} {
 		add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, flows, OneCPU })
 	}
-	// Weir beside its own figure with few flows.
 	weir := named(All(p, lb.DR, UDP), "weir")
+	// IPv6 beside IPv4, in frames of one size.
+	for _, mode := range []lb.Mode{lb.DR, lb.NAT} {
+		for _, six := range []bool{false, true} {
+			add(weir, func(l *Load) { l.Mode, l.IPv6, l.Size = mode, six, LeastIPv6 })
+		}
+	}
+	// Weir beside its own figure with few flows.
 	for _, mode := range everyMode {
 		for _, flows := range []int{1000, 1_000_000} {
 			if mode != lb.DR && mode != lb.NAT || flows != 1000 { // those two are there already

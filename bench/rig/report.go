@@ -27,6 +27,9 @@ func (l Load) String() string {
 	if l.Traffic != UDP {
 		size = string(l.Traffic) + " " + size
 	}
+	if l.IPv6 {
+		size = "IPv6 " + size
+	}
 	return fmt.Sprintf("%s, %s, %s, %s flows, %s, %s", l.Layout, l.Mode, arms, count(l.Flows), size, rate)
 }
 

@@ -31,11 +31,36 @@ var (
 	clientNet   = netip.MustParsePrefix("10.64.0.0/10")
 )
 
+// The same over IPv6, which is weir's only: the clients' addresses differ in their last four bytes.
+var (
+	vip6         = netip.MustParseAddrPort("[2001:db8:2::10]:53")
+	local6       = netip.MustParseAddr("fd00:10::fffe")
+	firstClient6 = netip.MustParseAddrPort("[2001:db8:64::1]:1024")
+	clientNet6   = netip.MustParsePrefix("2001:db8:64::/64")
+)
+
 const (
 	serverPort = 5353 // of those modes that translate ports
 	frontAddr  = "192.0.2.1"
 	backAddr   = "10.0.0.1"
+	frontAddr6 = "2001:db8:2::1"
+	backAddr6  = "fd00:10::1"
 )
+
+// ends are a trial's addresses of one IP version.
+type ends struct {
+	vip, firstClient netip.AddrPort
+	clients          netip.Prefix
+	local            netip.Addr
+	back             string
+}
+
+func (l *Load) ends() ends {
+	if l.IPv6 {
+		return ends{vip6, firstClient6, clientNet6, local6, backAddr6}
+	}
+	return ends{vip, firstClient, clientNet, local, backAddr}
+}
 
 // network is one trial's: the director between the generator's wire and the sink's.
 type network struct {
@@ -59,6 +84,19 @@ func serverList(n int) (all []server) {
 	return all
 }
 
+// servers returns the load's, of its IP version.
+func (l *Load) servers() []server {
+	all := serverList(l.Servers)
+	if l.IPv6 {
+		addr := netip.MustParseAddr(backAddr6)
+		for i := range all {
+			addr = addr.Next()
+			all[i].addr = addr
+		}
+	}
+	return all
+}
+
 // gatewayMAC is where kernel forwarders send what is for the clients.
 var gatewayMAC = net.HardwareAddr{2, 0, 0, 0, 2, 0}
 
@@ -68,6 +106,9 @@ func build(r testnet.Reporter, arms int, servers []server) *network {
 	t := &network{Net: n, clients: n.Namespace("clients"), director: n.Namespace("director")}
 	t.director.Forward()
 	frontAddrs, backAddrs := []string{frontAddr + "/24"}, []string{backAddr + "/24"}
+	if servers[0].addr.Is6() {
+		frontAddrs, backAddrs = append(frontAddrs, frontAddr6+"/64"), append(backAddrs, backAddr6+"/64")
+	}
 	if arms == 1 {
 		t.servers = t.clients
 		t.front, t.in = n.Veth(testnet.End{NS: t.director, Addrs: append(frontAddrs, backAddrs...), MTU: testnet.ServerMTU},

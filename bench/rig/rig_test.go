@@ -54,6 +54,23 @@ func TestEveryModeOfWeirArrivesRight(t *testing.T) {
 	}
 }
 
+func TestIPv6ArrivesRight(t *testing.T) {
+	for _, mode := range everyMode {
+		for _, traffic := range []Traffic{UDP, TCPMix} {
+			load := DefaultLoad(150 * time.Millisecond)
+			load.Layout, load.Mode, load.IPv6, load.Traffic, load.Size, load.Rate, load.Flows = OneCPU, mode, true, traffic, LeastIPv6, 20_000, 200
+			s, err := Trial(t.Context(), Weir(programs.Weir, "weir"), load)
+			if err != nil || s.Checked == 0 || s.Forwarded == 0 {
+				t.Errorf("%s: %+v, %v", load, s, err)
+			}
+		}
+	}
+	load := Load{Mode: lb.DR, IPv6: true, Traffic: UDP}
+	if all := For(programs, load); len(all) != 1 || all[0].Name != "weir" {
+		t.Errorf("%d candidates for IPv6", len(all))
+	}
+}
+
 func TestEveryPeerArrivesRight(t *testing.T) {
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT} {
 		for _, c := range All(programs, mode, UDP) {

@@ -25,6 +25,9 @@ const IMIX = 0
 
 var imix = []int{64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 594, 64}
 
+// LeastIPv6 is the size of the least frame of IPv6 that the generator makes.
+const LeastIPv6 = 84
+
 // sizes of the frames in turn, FCS included.
 func (l *Load) sizes() []int {
 	if l.Size == IMIX {
@@ -82,9 +85,13 @@ func (s *setting) packets() (all [][]byte) {
 // packet returns one with a payload of zeros.
 func (s *setting) packet(size int, flags testpkt.Flags) []byte {
 	const fcs = 4
-	p, headers := testpkt.UDP(firstClient, vip), 14+20+8
+	e := s.ends()
+	p, headers := testpkt.UDP(e.firstClient, e.vip), 14+20+8
 	if s.Traffic != UDP {
-		p, headers = testpkt.TCP(firstClient, vip, flags), 14+20+20
+		p, headers = testpkt.TCP(e.firstClient, e.vip, flags), 14+20+20
+	}
+	if s.IPv6 {
+		headers += 20
 	}
 	return p.From(gatewayMAC).To(s.front.MAC).Payload(make([]byte, size-headers-fcs)).Bytes()
 }

@@ -14,8 +14,9 @@ import (
 type Load struct {
 	Layout  Layout
 	Mode    lb.Mode
-	Arms    int // 1 or 2
-	Flows   int // 1 to 1,000,000, all of them known to the director before the clock starts
+	IPv6    bool `json:",omitempty"`
+	Arms    int  // 1 or 2
+	Flows   int  // 1 to 1,000,000, all of them known to the director before the clock starts
 	Traffic Traffic
 	Size    int           // of the frames in bytes, FCS included as in RFC 2544: 64 to 1,518; or IMIX
 	Servers int           // among which the flows are balanced
@@ -96,7 +97,7 @@ func trial(c Candidate, load Load, measure func(*setting, *running) (Sample, err
 }
 
 func newSetting(r testnet.Reporter, load Load, cpu int) *setting {
-	listed := serverList(load.Servers)
+	listed := load.servers()
 	return &setting{network: build(r, load.Arms, listed), Load: load, reporter: r, cpu: cpu, listed: listed}
 }
 

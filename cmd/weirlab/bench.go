@@ -111,7 +111,7 @@ func save(path string, report *rig.Report) error {
 func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	o, l := &benchOptions{}, rig.DefaultLoad(0)
 	fs, w := benchFlags(o, &l)
-	loadFlags := []string{"layout", "mode", "arms", "flows", "traffic", "size", "servers", "rate", "search"}
+	loadFlags := []string{"layout", "mode", "family", "arms", "flows", "traffic", "size", "servers", "rate", "search"}
 	if err := fs.Parse(args); err != nil {
 		return nil, usageError{fmt.Errorf("%w (see weirlab bench --help)", err)}
 	}
@@ -131,10 +131,15 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 			l.Size = -1
 		}
 	}
-	if i := slices.IndexFunc(lab.Modes, func(m lb.Mode) bool { return strings.EqualFold(m.String(), w.mode) }); i >= 0 {
-		l.Mode = lab.Modes[i]
-	} else {
-		l.Mode = 0
+	modes, known := modesOf(w.mode)
+	versions := w.versions()
+	six := slices.Contains(versions, 6)
+	least := 64
+	if six {
+		least = rig.LeastIPv6
+		if !fs.Changed("size") {
+			l.Size = least
+		}
 	}
 	var problems []error
 	for _, c := range []struct {
@@ -146,11 +151,13 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 		{o.runs >= 1 && o.runs <= 100, "--runs %d: allowed are 1 to 100", []any{o.runs}},
 		{o.time >= 100*time.Millisecond && o.time <= time.Minute, "--time %s: allowed are 100ms to 1m", []any{o.time}},
 		{l.Layout == rig.OwnCPU || l.Layout == rig.OneCPU, "--layout %q: allowed are %s and %s", []any{w.layout, rig.OwnCPU, rig.OneCPU}},
-		{l.Mode != 0, "--mode %q: allowed are dr, nat, fullnat and tun", []any{w.mode}},
+		{known, "--mode %q: allowed are dr, nat, fullnat and tun", []any{w.mode}},
+		{versions != nil, "--family %q: allowed are 4, 6 and both", []any{w.family}},
+		{!six || l.Rate == 0 && l.Size != rig.IMIX, "--family %s: --rate and imix are for IPv4", []any{w.family}},
 		{l.Arms == 1 || l.Arms == 2, "--arms %d: allowed are 1 and 2", []any{l.Arms}},
 		{l.Flows >= 1 && l.Flows <= 1_000_000, "--flows %d: allowed are 1 to 1000000", []any{l.Flows}},
 		{slices.Contains(rig.Traffics, l.Traffic), "--traffic %q: allowed are %s", []any{w.traffic, rig.Traffics}},
-		{l.Size == rig.IMIX || l.Size >= 64 && l.Size <= 1518, "--size %q: allowed are 64 to 1518 and imix", []any{w.size}},
+		{l.Size == rig.IMIX || l.Size >= least && l.Size <= 1518, "--size %q: allowed are %d to 1518 and imix", []any{w.size, least}},
 		{l.Servers >= 1 && l.Servers <= 100, "--servers %d: allowed are 1 to 100", []any{l.Servers}},
 		{l.Rate == 0 || l.Rate >= 1000 && l.Rate <= 1e8, "--rate %v: allowed are 0 and 1000 to 1e8", []any{l.Rate}},
 		{l.Layout == rig.OwnCPU || l.Rate == 0 && !l.Search, "--layout one-cpu: a given rate and the search need a CPU for the generator", nil},
@@ -175,7 +182,12 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 	if o.full {
 		o.plan = rig.Full(o.programs, o.time)
 	} else {
-		o.plan = []rig.Comparison{{Load: l, Candidates: rig.All(o.programs, l.Mode, l.Traffic)}}
+		for _, l.Mode = range modes {
+			for _, version := range versions {
+				l.IPv6 = version == 6
+				o.plan = append(o.plan, rig.Comparison{Load: l, Candidates: rig.For(o.programs, l)})
+			}
+		}
 	}
 	if w.quick && o.full {
 		o.plan, o.full = rig.Quick(o.plan), false
@@ -187,6 +199,18 @@ func parseBench(args []string, stdout io.Writer) (*benchOptions, error) {
 		return nil, usageError{fmt.Errorf("--only %s: no candidate's name contains that", strings.Join(o.only, ","))}
 	}
 	return o, nil
+}
+
+// modesOf reads the modes that --mode names.
+func modesOf(words string) (all []lb.Mode, ok bool) {
+	for word := range strings.SplitSeq(words, ",") {
+		i := slices.IndexFunc(lab.Modes, func(m lb.Mode) bool { return strings.EqualFold(m.String(), word) })
+		if i < 0 {
+			return nil, false
+		}
+		all = append(all, lab.Modes[i])
+	}
+	return all, true
 }
 
 // findBare returns the path of the bare forwarder: the one named, or the one beside this program.

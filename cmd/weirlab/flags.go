@@ -36,9 +36,12 @@ func (w *labWords) versions() []int {
 
 // benchWords are flags of bench as they were given: read when all are known.
 type benchWords struct {
-	weir, bare, layout, mode, traffic, size string
-	quick, help                             bool
+	weir, bare, layout, mode, family, traffic, size string
+	quick, help                                     bool
 }
+
+// versions returns what --family names, nil if it is nothing.
+func (w *benchWords) versions() []int { return (&labWords{family: w.family}).versions() }
 
 // benchFlags are bench's; what needs no reading goes to o and l.
 func benchFlags(o *benchOptions, l *rig.Load) (*pflag.FlagSet, *benchWords) {
@@ -58,7 +61,8 @@ func benchFlags(o *benchOptions, l *rig.Load) (*pflag.FlagSet, *benchWords) {
 	fs.BoolVar(&o.tcp, "tcp", false, "only TCP: requests, connections and bytes per second (wrk, iperf3, nginx, HAProxy)")
 	fs.StringSliceVar(&o.only, "only", nil, "candidates whose names contain one of these `WORDS`, commas between them")
 	fs.StringVar(&w.layout, "layout", string(l.Layout), "own-cpu: the director has the last CPU, generator and interrupts the first; one-cpu: all share one")
-	fs.StringVar(&w.mode, "mode", l.Mode.String(), "dr, nat, fullnat or tun")
+	fs.StringVar(&w.mode, "mode", l.Mode.String(), "dr, nat, fullnat or tun; several, commas between them, are measured in turn")
+	fs.StringVar(&w.family, "family", "4", "IP `VERSION`: 4, 6 (weir alone, frames of 84 bytes at least, no --rate) or both, in turn")
 	fs.IntVar(&l.Arms, "arms", l.Arms, "interfaces of the director: 1 or 2")
 	fs.IntVar(&l.Flows, "flows", l.Flows, "connections: 1 to 1000000")
 	fs.StringVar(&w.traffic, "traffic", string(l.Traffic), "udp, tcp-syn, tcp-ack or tcp-mix (a SYN to ten ACKs); of TCP the servers' answers are missing")
@@ -69,6 +73,7 @@ func benchFlags(o *benchOptions, l *rig.Load) (*pflag.FlagSet, *benchWords) {
 	fs.BoolVarP(&w.help, "help", "h", false, "print this help and exit")
 	complete.Allow(fs, "layout", string(rig.OwnCPU), string(rig.OneCPU))
 	complete.Allow(fs, "mode", "dr", "nat", "fullnat", "tun")
+	complete.Allow(fs, "family", "4", "6", "both")
 	var traffics []string
 	for _, t := range rig.Traffics {
 		traffics = append(traffics, string(t))
