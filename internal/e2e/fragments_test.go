@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -74,30 +75,58 @@ func wantBigDatagrams(t *testing.T, d *director, to netip.AddrPort) {
 	}
 }
 
-// A datagram to a port that no server listens on is refused by the server, and the client's socket hears of it.
+// A datagram to a port that no server listens on is refused by the server, one to a service without servers by weir, and one to no service
+// by the director's kernel; the client's socket hears of each, in either family, whatever the server's.
 func TestAClosedPortIsUnreachableEndToEnd(t *testing.T) {
 	for name, plan := range arms {
 		t.Run(name, func(t *testing.T) {
-			d := newLab(t, plan)
-			var all []lab.Service
-			for _, mode := range lab.Modes {
-				all = append(all, service(lb.UDP, mode, 8999, 9999, 1, 1, 1))
+			for _, way := range ways {
+				plan.VIPs = append(plan.VIPs, way.vip)
 			}
-			d.start(all)
-			for i, mode := range lab.Modes {
-				c, err := d.Client.Dial("udp", all[i].VIP.String())
-				if err != nil {
-					t.Fatal(err)
+			d := newLab(t, plan)
+			closed := map[string]lab.Service{}
+			for _, mode := range lab.Modes {
+				closed[mode.String()] = service(lb.UDP, mode, 8999, 9999, 1, 1, 1)
+			}
+			for what, way := range ways {
+				closed[what] = lab.Service{Proto: lb.UDP, VIP: netip.AddrPortFrom(netip.MustParseAddr(way.vip), 9999), Mode: way.mode,
+					Weights: []int{1, 1, 1}, Tunnel: way.tunnel, Cross: way.cross}
+			}
+			var flags []string
+			empty := []netip.AddrPort{netip.AddrPortFrom(vips[lb.NAT], 7000), netip.AddrPortFrom(vip6s[lb.NAT], 7000)}
+			for _, vip := range empty {
+				flags = append(flags, "--rule", fmt.Sprintf("-A -u %s -s rr", vip), "--rule", fmt.Sprintf("-A -t %s -s rr", vip))
+			}
+			d.start(slices.Collect(maps.Values(closed)), flags...)
+			for what, s := range closed {
+				wantRefused(t, d, what, s.VIP)
+			}
+			for _, vip := range empty {
+				wantRefused(t, d, "a service without servers", vip)
+				if c, err := d.Client.Dial("tcp", vip.String()); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Errorf("%s: a connection to a service without servers: %v, %v, want connection refused", vip, c, err)
 				}
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(5 * time.Second))
-				if _, err := c.Write([]byte("anybody there?")); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := c.Read(make([]byte, 16)); !errors.Is(err, unix.ECONNREFUSED) {
-					t.Errorf("%s: %v, want connection refused", mode, err)
-				}
+				wantRefused(t, d, "no service", netip.AddrPortFrom(vip.Addr(), 7001))
 			}
 		})
 	}
+}
+
+func wantRefused(t *testing.T, d *director, what string, to netip.AddrPort) {
+	t.Helper()
+	c, err := d.Client.Dial("udp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 5 { // a kernel sends only so many a second
+		c.SetDeadline(time.Now().Add(time.Second))
+		if _, err = c.Write([]byte("anybody there?")); err == nil {
+			_, err = c.Read(make([]byte, 16))
+		}
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+	}
+	t.Errorf("%s, %s: %v, want connection refused", what, to, err)
 }

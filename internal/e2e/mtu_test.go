@@ -7,6 +7,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -243,13 +247,34 @@ func TestIPv6OverANarrowPathCompletes(t *testing.T) {
 	for mode, vip := range modes {
 		s := lab.Service{Proto: lb.TCP, VIP: netip.AddrPortFrom(netip.MustParseAddr(vip), bulkPort), Mode: mode, Weights: []int{1, 1, 1}}
 		services[mode] = s
-		all = append(all, s)
+		web := s
+		web.VIP = netip.AddrPortFrom(s.VIP.Addr(), lab.HTTPAltPort)
+		all = append(all, s, web)
 	}
 	d.start(all)
 	for _, mode := range lab.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			for range 3 { // a server each
 				wantExchange(t, client, netip.AddrPortFrom(netip.MustParseAddr(from[mode]), 0).String(), services[mode].VIP, bulk)
+			}
+			// The director's kernel answers echoes, of any size; its first long answer tells it of the narrow way.
+			for _, row := range []struct {
+				args, want string
+			}{
+				{fmt.Sprintf("-M do -c 1 -s %d", narrowMTU-48), "1 received"},
+				{fmt.Sprintf("-M do -c 1 -s %d", narrowMTU-47), fmt.Sprintf("mtu: %d|mtu = %[1]d|mtu=%[1]d", narrowMTU)},
+				{"-M dont -c 3 -i 0.3 -s 9000", "[123] received"},
+			} {
+				args := slices.Concat([]string{"-6", "-n", "-W", "5", "-I", from[mode]}, strings.Fields(row.args), []string{modes[mode]})
+				if out, _ := client.Run("ping", args...); !regexp.MustCompile(row.want).MatchString(out) {
+					t.Errorf("ping %s:\n%s\nwant %q", row.args, out, row.want)
+				}
+			}
+			url := fmt.Sprintf("http://%s", netip.AddrPortFrom(services[mode].VIP.Addr(), lab.HTTPAltPort))
+			out, err := client.Run("curl", "-6", "--silent", "--show-error", "--fail", "--max-time", "20", "--interface", from[mode], "--output", os.DevNull,
+				"--write-out", "%{size_download}", url+"/download/2000000")
+			if err != nil || out != "2000000" {
+				t.Errorf("curl %s: %v: %s bytes came down", url, err, out)
 			}
 		})
 	}
