@@ -1,11 +1,14 @@
 package control_test
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"weir/conntrack"
 	"weir/dataplane/packet"
+	"weir/dataplane/reason"
 	"weir/internal/testpkt"
 )
 
@@ -99,6 +102,15 @@ func FuzzWorker(f *testing.F) {
 		f.Add(true, sealed(v.server.Addr(), v.client.Addr(), packet.ESP, 64).Fragment(64, true).Bytes())
 	}
 	f.Add(false, testpkt.ICMPError(router, vip.Addr(), 3, 4, 1400, sealed(vip.Addr(), cip.Addr(), packet.ESP, 64)).Bytes())
+	// Errors about IPv6 in a tunnel, with options, and with an extension behind what they quote.
+	router6 := routers["IPv6"]
+	inside6 := testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 83)).Payload(make([]byte, 200))
+	outer6 := inside6.Via(serverSide.Addr6.Netip(), server6.Addr())
+	f.Add(true, testpkt.ICMPError(router6, serverSide.Addr6.Netip(), 2, 0, 1400, outer6).Bytes())
+	f.Add(true, testpkt.ICMPError(router6, serverSide.Addr6.Netip(), 3, 0, 0, outer6).Extension(60).Bytes())
+	payload, rest := extended(families[1], outer6.Bytes()[14:], 128)
+	f.Add(true, about(router6, serverSide.Addr6.Netip(), 1, 3, rest, payload, 0).Bytes())
+	f.Add(false, testpkt.ICMPError(router6, vip6.Addr(), 1, 1, 0, testpkt.UDP(netip.AddrPortFrom(vip6.Addr(), 86), cip6).Extension(0).Extension(44)).Bytes())
 	list := services(f, rules...)
 	f.Fuzz(func(t *testing.T, fromServer bool, frame []byte) {
 		if len(frame) == 0 || len(frame) > 1700 {
@@ -122,6 +134,7 @@ func FuzzWorker(f *testing.F) {
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 83)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 81)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 82)))
+		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 83)))
 		d.send(0, 0, testpkt.UDP(cip, netip.AddrPortFrom(vip.Addr(), 86)))
 		d.send(0, 0, testpkt.UDP(cip6, netip.AddrPortFrom(vip6.Addr(), 86)))
 		for port := uint16(81); port < 84; port++ {
@@ -132,7 +145,7 @@ func FuzzWorker(f *testing.F) {
 			d.send(0, 0, v.isakmp())
 		}
 		want := d.counters().Received + 2
-		for range 2 {
+		for _, frame := range [][]byte{frame, soundError(frame)} {
 			d.queues[0][iface].Inject(frame)
 			d.workers[0].Turn()
 			for i, q := range d.queues[0] {
@@ -151,4 +164,25 @@ func FuzzWorker(f *testing.F) {
 			t.Fatalf("received %d, to servers %d, to clients %d, stopped %d: %v", c.Received, c.ToServer, c.ToClient, stopped, c.Stops())
 		}
 	})
+}
+
+// soundError returns a frame as it is, but an ICMP error with checksums that hold: without them not much is done with it.
+func soundError(frame []byte) []byte {
+	frame = slices.Clone(frame)
+	var p packet.Packet
+	if p.Parse(frame, 0, len(frame)) != reason.ICMPError {
+		return frame
+	}
+	message := p.L4Bytes()
+	message[2], message[3] = 0, 0
+	sum := uint32(0)
+	if p.Is6() {
+		sum = uint32(packet.ICMPv6) + uint32(len(message)) + uint32(words(0, p.IP6()[8:40]))
+	} else {
+		header := p.IP()[:p.IP().HeaderLen()]
+		header[10], header[11] = 0, 0
+		binary.BigEndian.PutUint16(header[10:], ^words(0, header))
+	}
+	binary.BigEndian.PutUint16(message[2:], ^words(sum, message))
+	return frame
 }

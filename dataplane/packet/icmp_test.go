@@ -28,6 +28,8 @@ func FuzzParts(f *testing.F) {
 		f.Add(about.Fragment(8, true).Bytes())
 	}
 	f.Add(testpkt.UDP(client, virtual).Fragment(0, true).Bytes())
+	f.Add(testpkt.ICMPError(router, virtual.Addr(), 3, 1, 32<<16, testpkt.UDP(virtual, client).Payload(make([]byte, 150))).Bytes()) // RFC 4884
+	f.Add(testpkt.ICMPError(client6.Addr(), virtual6.Addr(), 1, 3, 16<<24, testpkt.UDP(virtual6, client6).Payload(make([]byte, 150))).Bytes())
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		const around = 64
 		buf := slices.Concat(bytes.Repeat([]byte{0xa5}, around), frame, bytes.Repeat([]byte{0xa5}, around))
@@ -35,6 +37,7 @@ func FuzzParts(f *testing.F) {
 		var p, q packet.Packet
 		switch p.Parse(buf[:len(buf)-around], around, len(buf)-around) {
 		case reason.ICMPError:
+			p.SoundError()
 			if p.Quote(&q) {
 				p.NextHopMTU(&q)
 				var inner packet.Packet
