@@ -235,6 +235,8 @@ func TestOddPacketsThatOpenNothing(t *testing.T) {
 			{"a broadcast frame", syn(f.client).To(broadcast).Bytes(), reason.NotUnicast},
 			{"a multicast frame", udp.To(group).Bytes(), reason.NotUnicast},
 			{"a multicast frame of IPv6's kind", udp.To(group6).Bytes(), reason.NotUnicast},
+			{"a frame from a group's address", syn(f.client).From(group).Bytes(), reason.Martian},
+			{"a frame from everybody", udp.From(broadcast).Bytes(), reason.Martian},
 			{"SNAP", snap(udp), reason.NotIP},
 			{"land attack", syn(f.vip).Bytes(), reason.Martian},
 			{"land attack from another port", syn(netip.AddrPortFrom(f.vip.Addr(), 999)).Bytes(), reason.Martian},
@@ -287,6 +289,25 @@ func TestOddPacketsThatOpenNothing(t *testing.T) {
 						t.Errorf("the host got\n%x, want\n%x", d.host.frames[0], r.frame)
 					}
 				})
+			}
+		}
+	}
+}
+
+// Frames of a connection that say they come from a group's address go on, but nothing is sent to the group.
+func TestAnswersAreNotSentToGroups(t *testing.T) {
+	group := net.HardwareAddr{255, 255, 255, 255, 255, 255}
+	for _, f := range families {
+		for _, mode := range []string{"-m", "-F"} {
+			d := newOddDirector(t, f, mode)
+			ask := testpkt.UDP(f.client, f.vip).Text("ask")
+			asked := d.client(ask)
+			d.client(ask.From(group))
+			if left := d.exchange(0, ask.From(group).TTL(1).Bytes()); len(left[0])+len(left[1]) != 0 || d.counters().Reasons[reason.TTLExceeded] != 1 {
+				t.Errorf("%s%s: %x left; %v", f.name, mode, left, stops(d))
+			}
+			if got := d.server(0, testpkt.UDP(f.server, asked.Src)).DstMAC; !bytes.Equal(got, testpkt.ClientMAC) {
+				t.Errorf("%s%s: the answer goes to %s", f.name, mode, got)
 			}
 		}
 	}

@@ -18,6 +18,9 @@ func odd(t *Table, p *packet.Packet) reason.Reason {
 	// forged sources use up the host path's rate. An own address, the VIP's among them, cannot come in by a wire, but in a land attack.
 	case martian(src) || src == dst || t.own[src]:
 		return reason.Martian
+	// The kernel would ask for its sender's address; weir answers to where a packet came from.
+	case p.FromGroup():
+		return reason.Martian
 	}
 	if p.Is6() {
 		return reason.None

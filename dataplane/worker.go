@@ -420,7 +420,7 @@ func (w *Worker) follow(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, tag
 
 func (w *Worker) moved(in *IfaceQueue, p *packet.Packet, ref conntrack.Ref, tag uint16) {
 	c := &w.conn
-	if w.shared.conns.Load(ref, c) {
+	if !p.FromGroup() && w.shared.conns.Load(ref, c) {
 		c.ClientTag, c.ClientMAC, c.ClientIface, c.ClientVLANs = tag, p.SrcMAC(), uint16(in.Iface), p.VLANs()
 		w.shared.conns.SetClient(ref, c)
 	}

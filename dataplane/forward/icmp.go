@@ -56,9 +56,9 @@ const (
 // Answer turns a packet, unchanged since it was parsed, into an ICMP error back to the station it came from, with source as
 // its sender, of the packet's family, and mtu in a FragNeeded. The frame goes out by the interface it came in by. It reports false, and
 // leaves the packet alone, when no error may be sent about it (RFC 1812 4.3.2.7, RFC 4443 section 2.4 e): to a source that names no
-// single host. Broadcast frames do not get past parsing; whoever calls it keeps ICMP errors and later fragments from it.
+// single host, by its IP or its MAC address. Broadcast frames do not get past parsing; whoever calls it keeps ICMP errors and later fragments from it.
 func Answer(p *packet.Packet, m ICMP, source lb.Addr, mtu int) bool {
-	if !singleHost(p.Flow.Src) || source.Is4() == p.Is6() || !source.IsValid() {
+	if !singleHost(p.Flow.Src) || p.FromGroup() || source.Is4() == p.Is6() || !source.IsValid() {
 		return false
 	}
 	header, most := packet.IPv4MinLen, maxICMP

@@ -237,6 +237,10 @@ func (p *Packet) tags() (v lb.VLANs) {
 // SrcMAC returns the address of whoever put the frame on the wire last.
 func (p *Packet) SrcMAC() [6]byte { return [6]byte(p.Buf[p.Off+6 : p.Off+12]) }
 
+// FromGroup reports whether the frame says that it comes from a group's address, which no station has (IEEE 802.3 clause 3.2.3): what is
+// sent there goes to many.
+func (p *Packet) FromGroup() bool { return p.Buf[p.Off+6]&1 != 0 }
+
 // SrcMACBits is SrcMAC as a number below 2^48, in one load.
 func (p *Packet) SrcMACBits() uint64 {
 	return binary.LittleEndian.Uint64(p.Buf[p.Off+6:p.Off+EtherLen]) & (1<<48 - 1)
