@@ -221,3 +221,33 @@ func TestTTLThatEndsOnTheWayBack(t *testing.T) {
 		})
 	}
 }
+
+// A TUN server may serve others by NAT, and the host itself: what is UDP to it need not be a tunnel's.
+func TestErrorsAboutWhatElseATunnelServerGets(t *testing.T) {
+	for _, f := range families {
+		for _, mode := range []string{"-m", "-F"} {
+			d := newFamilyDirector(t, 1, f, mode)
+			tunnelled := netip.AddrPortFrom(f.vip.Addr(), 99)
+			d.apply(append(serving(f.vip, mode, f.server.String()),
+				fmt.Sprintf("-A -u %s -s rr", tunnelled), fmt.Sprintf("-a -u %s -r %s -i --tun-type gue --tun-port 6080 --tun-csum", tunnelled, f.server))...)
+			e := errors4and6[f.name][1]
+			for n, payload := range [][]byte{nil, {0, 4, 0, 0}, make([]byte, 100), {0, 41, 0, 0, 0x60, 1, 2}} {
+				asked := d.client(testpkt.UDP(f.client, f.vip).Payload(payload))
+				out := d.send(0, 1, about(f.server.Addr(), asked.Src.Addr(), e.typ, e.code, e.rest, asked.Frame[14:], 0))
+				if len(out.toClients) != 1 || quoted(t, &out.toClients[0].IP).Src != f.client {
+					t.Errorf("%s%s, %d: %d to clients; %v", f.name, mode, n, len(out.toClients), stops(d))
+				}
+				dip := serverSide.Addr
+				if f.name == "IPv6" {
+					dip = serverSide.Addr6
+				}
+				own := testpkt.UDP(netip.AddrPortFrom(dip.Netip(), 50_000), netip.AddrPortFrom(f.server.Addr(), 514)).Payload(payload)
+				frame := about(f.server.Addr(), dip.Netip(), e.typ, e.code, e.rest, own.Bytes()[14:], 0).Bytes()
+				d.exchange(1, frame)
+				if got := d.host.frames; len(got) != n+1 || !bytes.Equal(got[n], frame) {
+					t.Errorf("%s%s, %d: the host got %d errors about its own packets; %v", f.name, mode, n, len(got), stops(d))
+				}
+			}
+		}
+	}
+}

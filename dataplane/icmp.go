@@ -22,31 +22,28 @@ func (w *Worker) icmpError(t *Table, in *IfaceQueue, p *packet.Packet) (int, rea
 	if martian(p.Flow.Src) {
 		return 0, reason.Martian
 	}
-	if out, why := w.tunnelError(t, p, q); why != reason.ICMPError {
-		return out, why
-	}
 	flow, c := packet.ConnFlow(q.Flow.Reverse()), &w.conn
 	ref, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
+	if dir == conntrack.None { // as have none weir's outer packets; but what is UDP to a TUN server may be NAT's
+		return w.tunnelError(t, p, q)
+	}
 	if packet.IsIPsec(q.Flow.Proto) && c.Mode == lb.FULLNAT {
 		return 0, reason.ICMPError // see ipsec
 	}
-	if dir != conntrack.None && c.Mode == lb.FULLNAT && w.shared.conns.Load(ref, c) && c.Client.Is4() != c.Server.Is4() {
+	if c.Mode == lb.FULLNAT && w.shared.conns.Load(ref, c) && c.Client.Is4() != c.Server.Is4() {
 		return w.errorAcross(t, p, q, c, dir)
 	}
-	switch dir {
-	case conntrack.Forward:
-		s := t.Server(c.ServerID)
-		if s == nil || s.Removed {
-			return 0, reason.ServerRemoved
-		}
-		p.Flow.SrcPort, p.Flow.DstPort = flow.SrcPort, flow.DstPort // for a tunnel's choice by flow
-		return w.toServer(t, in, p, 0, c, s)
-	case conntrack.Reverse:
+	if dir == conntrack.Reverse {
 		// A server speaks as the service; a router keeps its name, which is what traceroute is for.
 		p.KeepSender = p.Flow.Src != c.Server
 		return w.toClient(t, p, c)
 	}
-	return 0, reason.ICMPError
+	s := t.Server(c.ServerID)
+	if s == nil || s.Removed {
+		return 0, reason.ServerRemoved
+	}
+	p.Flow.SrcPort, p.Flow.DstPort = flow.SrcPort, flow.DstPort // for a tunnel's choice by flow
+	return w.toServer(t, in, p, 0, c, s)
 }
 
 // tunnelError is for errors about weir's own outer packets, from the way to a TUN server: it learns the path's MTU and turns
@@ -64,14 +61,18 @@ func (w *Worker) tunnelError(t *Table, p, q *packet.Packet) (int, reason.Reason)
 		mtu = w.shared.mtus.learn(q.Flow.Dst, mtu, w.now)
 	}
 	inner, c := &w.inner, &w.conn
+	unknown := reason.BadQuote
+	if q.Flow.Proto == lb.UDP {
+		unknown = reason.ICMPError // the host may have sent it
+	}
 	// A router that quotes eight bytes of what it could not deliver does not say whose they were.
 	if !q.Inner(inner, at, inner6) {
-		return 0, reason.BadQuote
+		return 0, unknown
 	}
 	flow := packet.ConnFlow(inner.Flow)
 	ref, dir := w.shared.conns.Lookup(&flow, w.shared.conns.Hash(&flow), c)
 	if dir != conntrack.Forward || c.Mode != lb.TUN || !w.shared.conns.Load(ref, c) {
-		return 0, reason.BadQuote
+		return 0, unknown
 	}
 	s := t.Server(c.ServerID)
 	if s == nil || s.Addr != q.Flow.Dst {
