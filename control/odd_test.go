@@ -383,3 +383,23 @@ func TestMulticastIsNotBalancedByAMark(t *testing.T) {
 	}
 	d.client(testpkt.UDP(cip, vip))
 }
+
+// A datagram's source port of 0 says that no answer is wanted (RFC 768): one that comes all the same may reach nobody else's port.
+func TestAnswersToPortZero(t *testing.T) {
+	for _, w := range everyWay() {
+		if w.mode != "-m" && w.mode != "-F" {
+			continue
+		}
+		t.Run(w.String(), func(t *testing.T) {
+			d := newDirector6(t, 1, serving(w.vip, w.mode, w.server.String())...)
+			client := netip.AddrPortFrom(w.client.Addr(), 0)
+			asked := d.client(testpkt.UDP(client, w.vip).Text("x"))
+			left := d.exchange(1, testpkt.UDP(asked.Dst, asked.Src).Text("y").Bytes())
+			for _, frame := range left[0] {
+				if v := testpkt.Decode(t, frame); v.Dst != client {
+					t.Errorf("an answer went to %s; %v", v.Dst, stops(d))
+				}
+			}
+		})
+	}
+}

@@ -373,6 +373,9 @@ func (w *Worker) toClient(t *Table, p *packet.Packet, c *conntrack.Conn) (int, r
 	w.reply = forward.Path{Iface: out, DstMAC: c.ClientMAC, SrcMAC: iface.MAC, VLANs: c.ClientVLANs, MTU: iface.MTU}
 	w.hop = forward.Hop{Path: &w.reply, To: packet.Endpoints{Src: c.Virtual, SrcPort: c.VirtualPort}}
 	if c.Mode == lb.FULLNAT {
+		if c.ClientPort == 0 { // it wants no answer (RFC 768), and zero would leave the local port in place, which is somebody else's at the client
+			return 0, reason.NoConnection
+		}
 		w.hop.To.Dst, w.hop.To.DstPort = c.Client, c.ClientPort
 		w.hop.ID = w.nextID()
 		if !p.Is6() && !c.Client.Is4() && !p.IP().DontFragment() {
