@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"weir/conntrack"
+	"weir/dataplane/reason"
 	"weir/internal/testpkt"
 	"weir/lb"
 )
@@ -248,6 +250,36 @@ func TestErrorsAboutWhatElseATunnelServerGets(t *testing.T) {
 					t.Errorf("%s%s, %d: the host got %d errors about its own packets; %v", f.name, mode, n, len(got), stops(d))
 				}
 			}
+		}
+	}
+}
+
+// An error whose own TTL ends here is nobody's to be told of, in any mode.
+func TestErrorsThatEndHere(t *testing.T) {
+	everyModeOfEveryFamily(t, func(t *testing.T, f family, mode string) {
+		d := newFamilyDirector(t, 1, f, mode)
+		d.client(testpkt.UDP(f.client, f.vip))
+		e := errors4and6[f.name][0]
+		for _, ttl := range []uint8{0, 1} {
+			out := d.stopped(about(routers[f.name], f.vip.Addr(), e.typ, e.code, 0, testpkt.UDP(f.vip, f.client).Bytes()[14:], 0).TTL(ttl), reason.TTLExceeded)
+			if len(out.toClients)+len(out.toServers) != 0 {
+				t.Errorf("TTL %d: %d packets left", ttl, len(out.toClients)+len(out.toServers))
+			}
+		}
+	})
+}
+
+// An error about a tunnel reaches its client whatever source the tunnel has.
+func TestErrorsAboutTunnelsWhoseSourcesVary(t *testing.T) {
+	for block, f := range map[string]family{"10.77.0.0/16": families[0], "2001:db8:77::/64": families[1]} {
+		o, prefix := both, netip.MustParsePrefix(block)
+		o.TunnelSources = []lb.Prefix{{Addr: lb.AddrFrom(prefix.Addr()), Bits: prefix.Bits()}}
+		d := newDirectorWith(t, 1, conntrack.Options{Capacity: 64}, o, serving(f.vip, "-i", f.server.String())...)
+		sent := d.client(testpkt.UDP(f.client, f.vip).DF().Size(1400))
+		e := tooBigOf[f.name]
+		out := d.send(0, 1, about(routers[f.name], sent.Src.Addr(), e[0], e[1], 1300, sent.Frame[14:], 500))
+		if !prefix.Contains(sent.Src.Addr()) || len(out.toClients) != 1 || out.toClients[0].Dst.Addr() != f.client.Addr() {
+			t.Errorf("about a tunnel from %s: %d to clients; %v", sent.Src, len(out.toClients), stops(d))
 		}
 	}
 }

@@ -238,6 +238,7 @@ func TestOddPacketsThatOpenNothing(t *testing.T) {
 			{"a frame from a group's address", syn(f.client).From(group).Bytes(), reason.Martian},
 			{"a frame from everybody", udp.From(broadcast).Bytes(), reason.Martian},
 			{"SNAP", snap(udp), reason.NotIP},
+			{"three tags", udp.VLAN(1, 2, 3).Bytes(), reason.NotIP},
 			{"land attack", syn(f.vip).Bytes(), reason.Martian},
 			{"land attack from another port", syn(netip.AddrPortFrom(f.vip.Addr(), 999)).Bytes(), reason.Martian},
 			{"from another of the host's addresses", syn(netip.AddrPortFrom(own.Netip(), 999)).Bytes(), reason.Martian},
