@@ -48,6 +48,9 @@ func titleOf(l rig.Load) string {
 	if l.Size == rig.IMIX {
 		size = "IMIX"
 	}
+	if l.IPv6 {
+		size += " IPv6"
+	}
 	title := fmt.Sprintf("%s, %s flows, %s %s", l.Mode, count(l.Flows), size, strings.ToUpper(string(l.Traffic)))
 	if l.Arms == 1 {
 		title += ", one arm"
