@@ -382,3 +382,19 @@ func TestDrain(t *testing.T) {
 	r.paths.strange = lb.MustParseAddr("10.20.0.9")
 	r.must("drain 10.20.0.9")
 }
+
+// A server is taken out of services of every kind.
+func TestDrainRemovesFromEveryKindOfService(t *testing.T) {
+	r := newRig(t)
+	for _, service := range []string{"-t 10.9.0.1:80", "-u 10.9.0.1:53", "--sctp-service 10.9.0.1:2905", "-f 7"} {
+		r.must("-A "+service, "-a "+service+" -r 10.20.0.1 -m", "-a "+service+" -r 10.20.0.2 -m")
+	}
+	for _, service := range []string{"-t [2001:db8:9::1]:80", "-f 8 -6"} {
+		r.must("-A "+service, "-a "+service+" -r 2001:db8:20::1 -m")
+	}
+	r.must("drain 10.20.0.1 --remove", "drain 2001:db8:20::1 --remove")
+	rules := r.must("-Sn")
+	if strings.Contains(rules, "10.20.0.1:") || strings.Contains(rules, "2001:db8:20::1") || strings.Count(rules, "10.20.0.2:") != 4 {
+		t.Errorf("what is left:\n%s", rules)
+	}
+}

@@ -159,7 +159,8 @@ func serviceWords(s *api.Service) []string {
 	case s.Mark != 0:
 		return []string{"-f", fmt.Sprint(s.Mark)}
 	}
-	return []string{"-" + s.Protocol[:1], netip.AddrPortFrom(s.Address, s.Port).String()}
+	option := map[string]string{"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}[s.Protocol] // -s is a scheduler's
+	return []string{option, netip.AddrPortFrom(s.Address, s.Port).String()}
 }
 
 // carries returns what a server has, in all services together.
