@@ -54,10 +54,11 @@ fuzz: ## every fuzz target for FUZZTIME (default 5m)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 install: build ## install commands, manual pages, completion below PREFIX (default /usr/local), and a systemd unit
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,sbin share/man/man8 share/bash-completion/completions lib/systemd/system)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,sbin share/man/man8 share/bash-completion/completions share/fish/vendor_completions.d lib/systemd/system)
 	install -m 0755 bin/weir bin/weiradm bin/weirlab $(DESTDIR)$(PREFIX)/sbin/
 	install -m 0644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
-	install -m 0644 contrib/completion/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions/
+	install -m 0644 contrib/completion/bash/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions/
+	install -m 0644 contrib/completion/fish/* $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/weir.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 
@@ -76,7 +77,7 @@ fuzz-short:
 	@scripts/fuzz.sh 3s
 
 deps:
-	@scripts/deps.sh gcc libc6-dev iproute2 git netbase ethtool nftables curl tshark mandoc iputils-ping iputils-tracepath traceroute
+	@scripts/deps.sh gcc libc6-dev iproute2 git netbase ethtool nftables curl tshark mandoc iputils-ping iputils-tracepath traceroute fish zsh
 
 clean:
 	rm -rf bin

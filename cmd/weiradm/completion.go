@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -11,19 +13,26 @@ import (
 	"weir/sched"
 )
 
+var shells = []string{"bash", "zsh", "fish"}
+
 func completionNoun() noun {
 	return noun{
-		name: "completion", args: "bash|zsh",
+		name: "completion", args: "bash|zsh|fish",
 		about: "completion prints what makes a shell complete weiradm's command lines, ipvsadm's grammar included.",
 		long: `  weiradm completion bash > /usr/share/bash-completion/completions/weiradm
   source <(weiradm completion zsh)
+  weiradm completion fish > ~/.config/fish/completions/weiradm.fish
 `,
 		flags: func(*pflag.FlagSet) func(*program, []string) error {
 			return func(p *program, args []string) error {
-				if len(args) != 1 || args[0] != "bash" && args[0] != "zsh" {
-					return usage("allowed: bash, zsh")
+				if len(args) != 1 || !slices.Contains(shells, args[0]) {
+					return usage("allowed: %s", strings.Join(shells, ", "))
 				}
-				_, err := fmt.Fprint(p.stdout, complete.Bash(completable()))
+				script := complete.Bash
+				if args[0] == "fish" {
+					script = complete.Fish
+				}
+				_, err := fmt.Fprint(p.stdout, script(completable()))
 				return err
 			}
 		},
@@ -32,7 +41,7 @@ func completionNoun() noun {
 
 // completable is all that weiradm's command lines may be.
 func completable() complete.Program {
-	p := complete.Program{Name: "weiradm", Prefix: &complete.Flag{Names: []string{"--socket"}, Value: complete.Files}}
+	p := complete.Program{Name: "weiradm", Prefix: &complete.Flag{Names: []string{"--socket"}, Value: complete.Files, About: "PATH of weir's socket"}}
 	for _, u := range ipvsadm.Usages() {
 		c := complete.Command{Words: u.Command.Names()}
 		switch u.Op {
@@ -48,10 +57,10 @@ func completable() complete.Program {
 	}
 	for _, n := range nouns() {
 		fs, _, _ := n.flagSet()
-		c := complete.Command{Words: []string{n.name}, Flags: complete.FromFlags(fs)}
+		c := complete.Command{Words: []string{n.name}, About: strings.TrimPrefix(n.about, n.name+" "), Flags: complete.FromFlags(fs)}
 		switch n.name {
 		case "completion":
-			c.Args = []string{"bash", "zsh"}
+			c.Args = shells
 		case "trace":
 			c.Args = api.FilterWords()["protocol"]
 		}

@@ -46,7 +46,7 @@ What only looks, each with --json and --help:
   capture -w FILE                    packets as they came and as they went, for tcpdump and Wireshark
 And:
   drain SERVER                       weight 0 wherever it serves, then wait until its connections have ended
-  completion bash|zsh                what makes the shell complete these
+  completion bash|zsh|fish           what makes the shell complete these
 
 The socket is --socket, else $WEIR_SOCKET, else ` + api.DefaultSocket + `.
 Persistence engines (--pe) and the sync daemon are understood and refused. Exit status: ipvsadm's (0, 1, 2, 255).

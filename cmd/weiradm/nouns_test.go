@@ -101,15 +101,16 @@ func TestAmountsFit(t *testing.T) {
 	}
 }
 
-// The shell itself completes with what is printed.
-func TestBashCompletes(t *testing.T) {
+// The shells themselves complete with what is printed.
+func TestShellsComplete(t *testing.T) {
 	r := newRig(t)
-	complete.Check(t, "../../contrib/completion/weiradm", *update, completable())
-	script := r.must("completion bash")
-	if zsh := r.must("completion zsh"); zsh != script {
-		t.Error("zsh is given another script")
+	complete.Check(t, "../../contrib/completion", *update, completable())
+	for shell, script := range map[string]string{"bash": complete.Bash(completable()), "zsh": complete.Bash(completable()), "fish": complete.Fish(completable())} {
+		if out := r.must("completion " + shell); out != script {
+			t.Errorf("%s is given another script", shell)
+		}
 	}
-	for line, want := range map[string]string{
+	complete.Asks(t, completable(), map[string]string{
 		"weiradm st":                       "status",
 		"weiradm -":                        first(t, "-"),
 		"weiradm --socket=/run/x.sock sta": "status",
@@ -125,17 +126,13 @@ func TestBashCompletes(t *testing.T) {
 		"weiradm -a --tun-type g":                        "gue gre",
 		"weiradm -a --fu":                                "--fullnat",
 		"weiradm -D --s":                                 "--sctp-service",
-		"weiradm -Z --st":                                "",
+		"weiradm -Z --weig":                              "",
 		"weiradm -L --st":                                "--stats",
 		"weiradm -R --":                                  "--atomic",
 		"weiradm -A -t ":                                 "",
 		"weiradm capture -w nouns_t":                     "nouns_test.go",
 		"weiradm drain 10.0.0.1 --t":                     "--timeout",
-	} {
-		if got := complete.Ask(t, script, "weiradm", line); got != want {
-			t.Errorf("%q completes to %q, want %q", line, got, want)
-		}
-	}
+	})
 }
 
 // first are the words that a command line may begin with.

@@ -1,6 +1,8 @@
 // Package complete writes what makes a shell complete a program's command lines, from the flags that the program has.
 //
 //	script := complete.Bash(complete.Program{Name: "weir", Commands: []complete.Command{{Flags: complete.FromFlags(fs)}}})
+//
+// Fish writes the same for fish.
 package complete
 
 import (
@@ -21,6 +23,7 @@ type Program struct {
 // Command is a command of a program, and what may follow it.
 type Command struct {
 	Words []string // its spellings
+	About string   // what it does, in a line; shown by fish
 	Args  []string // words that may follow without being flags
 	Flags []Flag
 }
@@ -29,6 +32,7 @@ type Command struct {
 type Flag struct {
 	Names []string
 	Value Value
+	About string // what it is for, in a line; shown by fish
 }
 
 // Value is what follows a flag. The zero Value is nothing.
@@ -61,11 +65,11 @@ func Allow(fs *pflag.FlagSet, name string, words ...string) {
 // an interface.
 func FromFlags(fs *pflag.FlagSet) (all []Flag) {
 	fs.VisitAll(func(f *pflag.Flag) {
-		flag := Flag{Names: []string{"--" + f.Name}}
+		name, about := pflag.UnquoteUsage(f)
+		flag := Flag{Names: []string{"--" + f.Name}, About: about}
 		if f.Shorthand != "" {
 			flag.Names = append(flag.Names, "-"+f.Shorthand)
 		}
-		name, _ := pflag.UnquoteUsage(f)
 		switch words := f.Annotations[allowed]; {
 		case words != nil:
 			flag.Value = OneOf(words...)
@@ -92,16 +96,21 @@ if [ -n "$ZSH_VERSION" ]; then
   autoload -U +X compinit && compinit -u
   autoload -U +X bashcompinit && bashcompinit
 fi
-%[2]s_files() { compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$cur")); }
+%[2]s_files() { compopt -o default 2>/dev/null || COMPREPLY=($(compgen -P "$glue" -f -- "$cur")); }
 %[2]s() {
-  local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" at=1 offer=""
-  # --flag=value comes in three pieces.
-  if [ "$cur" = "=" ]; then cur=""; elif [ "$prev" = "=" ]; then prev="${COMP_WORDS[COMP_CWORD-2]}"; fi
+  local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" at=1 offer="" glue=""
+  # --flag=value comes in three pieces from bash, and in one from zsh, which wants it back so.
+  case "$cur" in
+  =) cur="" ;;
+  --*=*) prev="${cur%%%%=*}" glue="${cur%%%%=*}=" cur="${cur#*=}" ;;
+  *) if [ "$prev" = "=" ]; then prev="${COMP_WORDS[COMP_CWORD-2]}"; fi ;;
+  esac
   COMPREPLY=()
 `, p.Name, name)
 	if p.Prefix != nil {
 		for _, n := range p.Prefix.Names {
 			say("  if [ \"${COMP_WORDS[1]}\" = %q ]; then at=3; [ \"${COMP_WORDS[2]}\" = \"=\" ] && at=4; fi\n", n)
+			say("  case \"${COMP_WORDS[1]}\" in %s=*) at=2 ;; esac\n", n)
 		}
 	}
 	var first []string // what a command line may begin with
@@ -119,7 +128,7 @@ fi
 		p.Prefix.answer(say, name)
 		say("    esac\n    return\n  fi\n")
 	}
-	say("  if [ \"$COMP_CWORD\" -eq \"$at\" ]; then offer=%q\n  else case \"${COMP_WORDS[at]}\" in\n", strings.Join(first, " "))
+	say("  if [ \"$COMP_CWORD\" -eq \"$at\" ] && [ -z \"$glue\" ]; then offer=%q\n  else case \"${COMP_WORDS[at]}\" in\n", strings.Join(first, " "))
 	for _, c := range slices.SortedStableFunc(slices.Values(p.Commands), func(x, y Command) int { return min(len(y.Words), 1) - min(len(x.Words), 1) }) {
 		pattern := "*"
 		if c.Words != nil {
@@ -131,7 +140,7 @@ fi
 		}
 		say("    *) offer=%q ;;\n    esac ;;\n", strings.Join(c.options(), " "))
 	}
-	say("  esac; fi\n  COMPREPLY=($(compgen -W \"$offer\" -- \"$cur\"))\n}\ncomplete -F %s %s\n", name, p.Name)
+	say("  esac; fi\n  COMPREPLY=($(compgen -P \"$glue\" -W \"$offer\" -- \"$cur\"))\n}\ncomplete -F %s %s\n", name, p.Name)
 	return b.String()
 }
 
