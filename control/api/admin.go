@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,26 +67,31 @@ func (s *Admin) Close() error { return s.http.Close() }
 
 func (s *Admin) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/change", answer(s.change))
-	mux.HandleFunc("POST /v1/drain", answer(s.drain))
-	mux.HandleFunc("GET /v1/services", answer(func(r *http.Request) (any, error) {
+	var requests []string
+	handle := func(request string, h http.HandlerFunc) {
+		requests = append(requests, request)
+		mux.HandleFunc(request, h)
+	}
+	handle("POST /v1/change", answer(s.change))
+	handle("POST /v1/drain", answer(s.drain))
+	handle("GET /v1/services", answer(func(r *http.Request) (any, error) {
 		if err := only(r); err != nil {
 			return nil, err
 		}
 		return FromListing(s.backend.Listing()), nil
 	}))
-	mux.HandleFunc("GET /v1/list", s.list)
-	mux.HandleFunc("GET /v1/status", answer(func(r *http.Request) (any, error) {
+	handle("GET /v1/list", s.list)
+	handle("GET /v1/status", answer(func(r *http.Request) (any, error) {
 		if err := only(r); err != nil {
 			return nil, err
 		}
 		return s.backend.Status(), nil
 	}))
-	mux.HandleFunc("GET /v1/connections", answer(s.connections))
-	mux.HandleFunc("GET /v1/trace", answer(s.trace))
-	mux.HandleFunc("GET /v1/capture", s.capture)
+	handle("GET /v1/connections", answer(s.connections))
+	handle("GET /v1/trace", answer(s.trace))
+	handle("GET /v1/capture", s.capture)
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
-		return nil, &refusal{http.StatusNotFound, fmt.Errorf("%s %s: there is no such request; this is weir's /v1", r.Method, r.URL.EscapedPath())}
+		return nil, &refusal{http.StatusNotFound, fmt.Errorf("%s %s: there is no such request; allowed: %s", r.Method, r.URL.EscapedPath(), strings.Join(requests, ", "))}
 	}))
 	return mux
 }
@@ -297,6 +304,8 @@ func readBody(r *http.Request) ([]byte, error) {
 	_, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Errorf("the request is larger than %d bytes", maxBody)}
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, &refusal{http.StatusRequestTimeout, errors.New("the request did not arrive in time")}
 	} else if err != nil {
 		return nil, bad("body: %w", err)
 	}
@@ -308,23 +317,54 @@ func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		at := d.InputOffset()
+		at, what := d.InputOffset(), strings.TrimPrefix(err.Error(), "json: ")
 		var syntax *json.SyntaxError
 		var kind *json.UnmarshalTypeError
 		switch {
 		case errors.As(err, &syntax):
 			at = syntax.Offset
 		case errors.As(err, &kind):
-			at = kind.Offset
+			at, what = kind.Offset, strings.TrimSpace(fmt.Sprintf("%s must be %s, not %s", kind.Field, shape(kind.Type), kind.Value))
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			at, err = int64(len(body)), errors.New("ends too early")
+			at, what = int64(len(body)), "ends too early"
+		case strings.HasPrefix(what, "unknown field"): // which has no type of its own
+			what += "; allowed: " + strings.Join(fields(reflect.TypeOf(v).Elem()), ", ")
 		}
-		return bad("JSON, byte %d: %s", at, strings.TrimPrefix(err.Error(), "json: "))
+		return bad("JSON, byte %d: %s", at, what)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return bad("JSON, byte %d: something follows the request", d.InputOffset())
 	}
 	return nil
+}
+
+// shape says what JSON a type is written as.
+func shape(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct:
+		return "an object with " + strings.Join(fields(t), ", ")
+	case reflect.Slice:
+		return "a list of " + several(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a " + t.Kind().String()
+}
+
+func several(t reflect.Type) string {
+	if t.Kind() == reflect.Slice {
+		return "lists of " + several(t.Elem())
+	}
+	return t.Kind().String() + "s"
+}
+
+// fields are the names that a type's fields have in JSON.
+func fields(t reflect.Type) (names []string) {
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 // only refuses parameters that the request does not have: a misspelt filter must not show everything.

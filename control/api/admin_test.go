@@ -66,9 +66,9 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		code                 int
 		want                 string
 	}{
-		{"GET", "/v1/nothing", "", 404, `GET /v1/nothing: there is no such request; this is weir's /v1`},
-		{"GET", "/v2/services", "", 404, `GET /v2/services: there is no such request; this is weir's /v1`},
-		{"DELETE", "/v1/services", "", 404, `DELETE /v1/services: there is no such request; this is weir's /v1`},
+		{"GET", "/v1/nothing", "", 404, `GET /v1/nothing: there is no such request; allowed: POST /v1/change, POST /v1/drain, GET /v1/services, `},
+		{"GET", "/v2/services", "", 404, `GET /v2/services: there is no such request; allowed: POST /v1/change, POST /v1/drain, GET /v1/services, `},
+		{"DELETE", "/v1/services", "", 404, `DELETE /v1/services: there is no such request; allowed: POST /v1/change, POST /v1/drain, GET /v1/services, `},
 		{"GET", "/v1/services?all=1", "", 400, `parameter "all": this request takes none`},
 		{"GET", "/v1/list", "", 400, `command: the line is empty`},
 		{"GET", "/v1/list?command=-C", "", 400, `-C is not listed here; allowed: -L, -S`},
@@ -79,9 +79,13 @@ func TestABadRequestIsOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"GET", "/v1/status?x", "", 400, `parameter "x": this request takes none`},
 		{"POST", "/v1/change", ``, 400, `JSON, byte 0: ends too early`},
 		{"POST", "/v1/change", `{"commands":[["-C"]]`, 400, `JSON, byte 20: ends too early`},
-		{"POST", "/v1/change", `{"comands":[]}`, 400, `JSON, byte 14: unknown field "comands"`},
+		{"POST", "/v1/change", `{"comands":[]}`, 400, `JSON, byte 14: unknown field "comands"; allowed: commands, atomic`},
+		{"POST", "/v1/change", `{"commands":5}`, 400, `JSON, byte 13: commands must be a list of lists of strings, not number`},
+		{"POST", "/v1/change", `{"commands":[["-C",{}]]}`, 400, `JSON, byte 20: commands must be a string, not object`},
+		{"POST", "/v1/change", `{"atomic":1}`, 400, `JSON, byte 11: atomic must be true or false, not number`},
+		{"POST", "/v1/change", `[]`, 400, `JSON, byte 1: must be an object with commands, atomic, not array`},
 		{"POST", "/v1/change", `{"commands":[]} {}`, 400, `JSON, byte 17: something follows the request`},
-		{"POST", "/v1/change", `{"commands":["-C"]}`, 400, `cannot unmarshal string`},
+		{"POST", "/v1/change", `{"commands":["-C"]}`, 400, `JSON, byte 17: commands must be a list of strings, not string`},
 		{"POST", "/v1/change?atomic=1", `{}`, 400, `parameter "atomic": this request takes none`},
 		{"POST", "/v1/change", `{"commands":[["-C"],["-w","3"]]}`, 400, `command 2: "-w 3": must begin with a command`},
 		{"POST", "/v1/change", `{"commands":[["-L"]]}`, 400, `command 1: -L changes nothing; allowed: -A -E -D -C -a -e -d --set -Z`},
