@@ -134,7 +134,7 @@ func (c Command) Unsupported() error {
 	default:
 		return nil
 	}
-	return &Error{Status: 255, Text: why, Where: c.Source, Detail: c.String() + ": " + why}
+	return &Error{Status: 255, Text: c.String() + ": " + why, Where: c.Source} // ipvsadm has no words for it
 }
 
 // is6 reports whether a service is an IPv6 one.

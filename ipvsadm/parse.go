@@ -86,7 +86,7 @@ type parser struct {
 func (p *parser) run() error {
 	w, arg, _, wrong := p.in.step()
 	if wrong != "" || w == nil || w.op == 0 {
-		return noCommand(fmt.Sprintf("%q", strings.Join(p.in.args, " ")))
+		return noCommand(fmt.Sprintf("%.60q", strings.Join(p.in.args, " "))) // of what is no rules at all, its beginning is enough
 	}
 	p.cmd.Op = w.op
 	switch w.op {

@@ -39,7 +39,7 @@ func TestRefusalsSayWhatIsAllowed(t *testing.T) {
 		{"-X", 255, []string{"Try `weiradm -h' or 'weiradm --help' for more information.", `weiradm: "-X": must begin with a command`}},
 		{"-D -t 10.9.0.2:80", 255, []string{"No such service", "weiradm: -D TCP 10.9.0.2:80: No such service"}},
 		{"-A --sctp-service 10.9.0.1:80 -o", 2, []string{"One-Packet Scheduling is only for UDP virtual services", "weiradm: -o: SCTP 10.9.0.1:80"}},
-		{"--start-daemon master", 255, []string{"weir has no IPVS sync daemon", "weiradm: --start-daemon master: weir has no"}},
+		{"--start-daemon master", 255, []string{"--start-daemon master: weir has no IPVS sync daemon"}},
 		{"-a -t 10.9.0.1:80 -r 203.0.113.66:80 -m", 255, []string{
 			"service TCP 10.9.0.1:80: server 203.0.113.66: is reached through eth7, which weir was not given: add --interface eth7"}},
 		{"-A -f 99", 255, []string{"service FWM 99: no rule gives packets of its IP version this mark: --mark '99 PROTO DST[/LEN][:PORTS]'"}},
@@ -56,7 +56,7 @@ func TestRefusalsSayWhatIsAllowed(t *testing.T) {
 		{"drain", 2, []string{`weiradm: drain: want one SERVER, got 0 words`}},
 		{"drain 10.0.0.0/8", 2, []string{`weiradm: drain: "10.0.0.0/8": want ADDRESS or ADDRESS:PORT`}},
 		{"drain 10.20.0.9", 1, []string{`weiradm: no service has a server 10.20.0.9`}},
-		{"completion fish", 2, []string{`weiradm: completion: allowed: bash`}},
+		{"completion ksh", 2, []string{`weiradm: completion: allowed: bash, zsh, fish`}},
 		{"--socket", 2, []string{"weiradm: --socket: missing its path"}},
 	} {
 		lines := r.refused(row.line, "", row.exit)
@@ -89,6 +89,18 @@ func TestRestoreGoesLineByLine(t *testing.T) {
 	}
 	if out := r.must("-Sn"); !strings.Contains(out, "10.9.0.2") || strings.Contains(out, "10.9.0.3") {
 		t.Errorf("the lines before are done, those behind are not:\n%s", out)
+	}
+	exit, _, stderr = r.weiradm("-R", "-A -t 10.9.0.5:80 --pe sip\n")
+	if exit != 0 || stderr != `weiradm: line 1: -A TCP 10.9.0.5:80: --pe "sip": persistence engines are not supported; -p without --pe groups clients by address`+"\n" {
+		t.Errorf("exit %d: %q: one line about what weir does not have", exit, stderr)
+	}
+	for input, want := range map[string]string{
+		"-A -t 10.9.0.4:80\n" + strings.Repeat("x", 5000) + "\n": "weiradm: line 2: longer than 4095 bytes\n",
+		strings.Repeat("x", 4000) + "\n":                         `weiradm: line 1: "` + strings.Repeat("x", 60) + `": must begin with a command, `,
+	} {
+		if exit, _, stderr = r.weiradm("-R", input); exit == 0 || !strings.Contains(stderr, want) || len(stderr) > 400 {
+			t.Errorf("exit %d: %q: want %q", exit, stderr, want)
+		}
 	}
 }
 

@@ -228,7 +228,7 @@ func TestCaptureSaysWhatIsWrong(t *testing.T) {
 		}
 	})
 	// Last, since weir learns a moment later that nobody reads any more.
-	if exit, _, stderr := r.weiradm("capture -w /no/such/place/x", ""); exit != 1 || !strings.Contains(stderr, "no such file or directory") {
+	if exit, _, stderr := r.weiradm("capture -w /no/such/place/x", ""); exit != 1 || stderr != "weiradm: open /no/such/place/x: no such file or directory\n" {
 		t.Errorf("a file that cannot be made: exit %d: %s", exit, stderr)
 	}
 	if text, err := os.ReadFile(old); err != nil || string(text) != "mine" {

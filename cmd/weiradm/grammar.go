@@ -217,7 +217,11 @@ func (r *restoration) send() error {
 	}
 	for _, refused := range done.Refused {
 		e := *refused.Error
-		e.Detail = fmt.Sprintf("line %d: %s", r.batch[refused.Command].number, e.Error())
+		if where := fmt.Sprintf("weiradm: line %d: ", r.batch[refused.Command].number); e.Detail == "" { // weir's own words
+			e.Text = where + e.Text
+		} else {
+			e.Detail = strings.TrimPrefix(where, "weiradm: ") + e.Detail
+		}
 		status := r.complain(&e)
 		if r.atomic {
 			err = exit(status)
@@ -272,7 +276,9 @@ func readLines(r io.Reader, lines chan<- inputLine, done <-chan struct{}) {
 			return
 		}
 	}
-	if err := in.Err(); err != nil {
+	if err := in.Err(); errors.Is(err, bufio.ErrTooLong) {
+		put(inputLine{err: fmt.Errorf("line %d: longer than %d bytes", n+1, maxLine-1)})
+	} else if err != nil {
 		put(inputLine{err: fmt.Errorf("line %d: %w", n+1, err)})
 	}
 }

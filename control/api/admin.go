@@ -152,7 +152,11 @@ func ToError(err error) *Error {
 	}
 	var e *ipvsadm.Error
 	if errors.As(err, &e) {
-		return &Error{Text: e.Text, Detail: e.Error(), Status: e.Status}
+		sent := &Error{Text: e.Text, Status: e.Status}
+		if detail := e.Error(); detail != strings.TrimSpace(e.Text) {
+			sent.Detail = detail
+		}
+		return sent
 	}
 	return &Error{Text: err.Error()}
 }

@@ -194,13 +194,30 @@ func (c *Client) Capture(ctx context.Context, q CaptureQuery, w io.Writer) (done
 		}
 		return done, f.Error
 	}
-	if err := copyBlocks(w, response.Body); err != nil {
+	out := &noted{Writer: w}
+	if err := copyBlocks(out, response.Body); out.err != nil {
+		return done, out.err
+	} else if err != nil {
 		return done, fmt.Errorf("%s: %w", c.path, err)
 	}
 	if err := json.Unmarshal([]byte(response.Trailer.Get(capturedTrailer)), &done); err != nil {
 		return done, fmt.Errorf("%s: the capture broke off", c.path)
 	}
 	return done, nil
+}
+
+// noted remembers what went wrong with a Writer, which is not the socket's fault.
+type noted struct {
+	io.Writer
+	err error
+}
+
+func (n *noted) Write(b []byte) (int, error) {
+	written, err := n.Writer.Write(b)
+	if err != nil {
+		n.err = err
+	}
+	return written, err
 }
 
 // patience is how long the end of a capture is waited for that was interrupted.
