@@ -10,7 +10,7 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test test-web web check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
+.PHONY: help build demo test test-web test-browser web check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -63,16 +63,21 @@ install: build ## install commands, manual pages, completion below PREFIX (defau
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 
 web: ## build the web page again (npm)
+	@command -v npm >/dev/null || scripts/deps.sh nodejs npm
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 test-web: deps ## the web page: as its sources say, and in a headless Chromium (npm, root)
-	@scripts/deps.sh chromium
+	@command -v npm >/dev/null || scripts/deps.sh nodejs npm
 	cd web && npm ci --no-audit --no-fund && npm run check && node build.mjs ../bin/web
 	diff -r bin/web control/web/dist
+	@$(MAKE) --no-print-directory test-browser
+
+# Not listed by help: pieces of the above.
+test-browser: deps
+	@scripts/deps.sh chromium
 	$(GO) vet -tags browser ./internal/e2e
 	$(GO) test -tags browser -timeout 10m -count 1 ./internal/e2e -run WebPage
 
-# Not listed by help: pieces of the above.
 fuzz-short:
 	@scripts/fuzz.sh 3s
 
