@@ -33,6 +33,19 @@ var foresight = map[string]Foresight{
 	"lc": ByCounts, "wlc": ByCounts, "sed": ByCounts, "nq": ByCounts, "fo": ByCounts, "ovf": ByCounts,
 }
 
+// byTurns has those whose choice is known when only one server can be chosen. lblc and lblcr keep to the server that they know.
+var byTurns = map[string]bool{"rr": true, "wrr": true, "twos": true}
+
+// takers counts the servers that take new connections.
+func takers(l *sched.List) (n int) {
+	for _, s := range l.Servers {
+		if s.Weight > 0 && !s.Load.Overloaded.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // Trace says what would become of a packet of flow f with these TCP flags (dataplane.Shared.Trace), and changes nothing.
 func (s *Store) Trace(f lb.Flow, tcpFlags uint8) Trace {
 	s.mu.Lock() // so that the configuration is that of the table
@@ -47,7 +60,10 @@ func (s *Store) Trace(f lb.Flow, tcpFlags uint8) Trace {
 	}
 	list := t.Service.Versions[len(t.Service.Versions)-1].List
 	t.Candidates = slices.Clone(list.Servers)
-	if t.Foresight = foresight[t.Config.Scheduler]; t.Foresight == Unknown {
+	if t.Foresight = foresight[t.Config.Scheduler]; t.Foresight == Unknown && byTurns[t.Config.Scheduler] && takers(list) < 2 {
+		t.Foresight = ByCounts // whose turn it is makes no difference
+	}
+	if t.Foresight == Unknown {
 		return t
 	}
 	fresh, err := sched.New(t.Config.Scheduler, t.Config.SchedFlags)

@@ -59,6 +59,22 @@ func TestATraceTakesNoTurn(t *testing.T) {
 	}
 }
 
+// Whose turn it is does not matter to a trace when only one server takes connections, or none.
+func TestATraceKnowsTheOnlyServer(t *testing.T) {
+	for _, scheduler := range []string{"rr", "wrr", "twos"} {
+		d := newDirector(t, 1, "-A -t 192.0.2.10:80 -s "+scheduler, "-a -t 192.0.2.10:80 -r 10.0.0.2:80 -m -w 0", "-a -t 192.0.2.10:80 -r 10.0.0.3:80 -m -x 1",
+			"-a -t 192.0.2.10:80 -r 10.0.0.4:80 -m -w 0")
+		f := flowOf(from(1), vip)
+		if tr := d.store.Trace(f, conntrack.SYN); tr.Foresight != control.ByCounts || tr.Choice == nil || tr.Choice.Addr != lb.MustParseAddr("10.0.0.3") {
+			t.Errorf("%s, one server: %+v", scheduler, tr)
+		}
+		d.client(testpkt.TCP(from(1), vip, testpkt.SYN)) // now that one is full
+		if tr := d.store.Trace(flowOf(from(2), vip), conntrack.SYN); tr.Foresight != control.ByCounts || tr.Choice != nil || tr.Why != reason.NoServer {
+			t.Errorf("%s, none: %+v", scheduler, tr)
+		}
+	}
+}
+
 func TestATraceSaysWhy(t *testing.T) {
 	d := newDirector(t, 1, append(web("-m", "10.0.0.2:80"), "-A -t 192.0.2.10:443 -s wlc", "-A -t 192.0.2.10:8080 -s sh -p",
 		"-a -t 192.0.2.10:8080 -r 10.0.0.5:80 -m", "-a -t 192.0.2.10:8080 -r 10.0.0.6:80 -m")...)

@@ -317,7 +317,11 @@ func TestConnectionsComeInPages(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	r := newRig(t)
-	r.must("-A -t 10.9.0.1:80 -s sh", "-a -t 10.9.0.1:80 -r 10.20.0.1:8080 -m", "-A -t 10.9.0.1:81 -s rr", "-a -t 10.9.0.1:81 -r 10.20.0.1:81 -g -w 3", "-A -t 10.9.0.1:82 -s wlc")
+	r.must("-A -t 10.9.0.1:80 -s sh", "-a -t 10.9.0.1:80 -r 10.20.0.1:8080 -m", "-A -t 10.9.0.1:81 -s rr", "-a -t 10.9.0.1:81 -r 10.20.0.2:81 -m -x 1", "-A -t 10.9.0.1:82 -s wlc")
+	r.client(testpkt.TCP(from(9), netip.MustParseAddrPort("10.9.0.1:81"), testpkt.SYN))
+	r.client(testpkt.TCP(from(9), netip.MustParseAddrPort("10.9.0.1:81"), testpkt.ACK))
+	r.paths.lost, r.paths.local = lb.MustParseAddr("10.20.0.4"), lb.MustParseAddr("10.20.0.3")
+	r.must("-a -t 10.9.0.1:81 -r 10.20.0.1:81 -g -w 3", "-a -t 10.9.0.1:81 -r 10.20.0.4 -m", "-a -t 10.9.0.1:81 -r 10.20.0.3 -m")
 	if out := r.must("trace tcp 198.51.100.7:1 10.9.0.1:80"); out != `TCP 198.51.100.7:1 -> 10.9.0.1:80
   no connection has this flow
   service TCP 10.9.0.1:80
@@ -331,9 +335,12 @@ func TestTrace(t *testing.T) {
 	if out := r.must("trace TCP 198.51.100.7:1 -> 10.9.0.1:81"); out != `TCP 198.51.100.7:1 -> 10.9.0.1:81
   no connection has this flow
   service TCP 10.9.0.1:81
-  rr chooses among 1 servers; which one is next depends on state that only asking it would reveal, and move on
-    SERVER                 WEIGHT   ACTIVE INACTIVE
-    10.20.0.1:81                3        0        0
+  rr chooses among 4 servers; which one is next depends on state that only asking it would reveal, and move on
+    SERVER                 WEIGHT   ACTIVE INACTIVE  WAY
+    10.20.0.3:81                1        0        0  local
+    10.20.0.4:81                1        0        0  nat: unreachable
+    10.20.0.1:81                3        0        0  dr by server0 to 02:00:00:00:00:31
+    10.20.0.2:81                1        1        0  nat by server0 to 02:00:00:00:00:31; over its threshold
 ` {
 		t.Errorf("a turn:\n%s", out)
 	}
@@ -355,8 +362,8 @@ func TestTrace(t *testing.T) {
 	if out := r.must("trace --json tcp 198.51.100.7:2 10.9.0.1:80"); json.Unmarshal([]byte(out), &tr) != nil || tr.Foresight != "hash" || tr.Server != "10.20.0.1:8080" {
 		t.Errorf("%s", out)
 	}
-	if n := r.conns.Stats().Opened; n != 1 {
-		t.Errorf("%d connections, want the one that a packet opened", n)
+	if n := r.conns.Stats().Opened; n != 2 {
+		t.Errorf("%d connections, want the two that packets opened", n)
 	}
 }
 

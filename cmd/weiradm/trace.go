@@ -57,13 +57,9 @@ func (p *program) showTrace(t *api.Trace) error {
 		fmt.Fprintf(p.stdout, "  %s\n", line)
 	}
 	if t.Server == "" && len(t.Candidates) > 0 {
-		fmt.Fprintf(p.stdout, "    %-22s %6s %8s %8s\n", "SERVER", "WEIGHT", "ACTIVE", "INACTIVE")
+		fmt.Fprintf(p.stdout, "    %-22s %6s %8s %8s  %s\n", "SERVER", "WEIGHT", "ACTIVE", "INACTIVE", "WAY")
 		for _, c := range t.Candidates {
-			over := ""
-			if c.Overloaded {
-				over = "  over its threshold"
-			}
-			fmt.Fprintf(p.stdout, "    %-22s %6d %8d %8d%s\n", c.Server, c.Weight, c.Active, c.Inactive, over)
+			fmt.Fprintf(p.stdout, "    %-22s %6d %8d %8d  %s\n", c.Server, c.Weight, c.Active, c.Inactive, wayTo(&c))
 		}
 	}
 	for _, line := range []struct{ name, value string }{{"server", t.Server}, {"rewrite", t.Rewrite}} {
@@ -78,4 +74,19 @@ func (p *program) showTrace(t *api.Trace) error {
 		fmt.Fprintf(p.stdout, "  %-8s %s: %s\n", "stopped", t.Reason, t.Help)
 	}
 	return nil
+}
+
+// wayTo says how a packet would get to a server, and what is in its way.
+func wayTo(c *api.Candidate) string {
+	way := c.Mode
+	switch {
+	case c.Path != nil:
+		way += " by " + c.Path.Interface + " to " + c.Path.MAC
+	case c.Mode != "local":
+		way += ": unreachable"
+	}
+	if c.Overloaded {
+		way += "; over its threshold"
+	}
+	return way
 }

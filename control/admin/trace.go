@@ -26,7 +26,7 @@ func (d *Director) Trace(q api.TraceQuery) (api.Trace, error) {
 		flags = conntrack.ChunkInit
 	}
 	t := d.Store.Trace(f, flags)
-	n := narrator{out: api.Trace{Why: []string{}}, ifaces: d.Shared.Table().Ifaces(), flow: f, now: t.Now}
+	n := narrator{out: api.Trace{Why: []string{}}, table: d.Shared.Table(), flow: f, now: t.Now}
 	n.tell(&t)
 	return n.out, nil
 }
@@ -45,10 +45,10 @@ func flagsOf(letters string) (flags uint8) {
 
 // narrator makes a story of a trace.
 type narrator struct {
-	out    api.Trace
-	ifaces []dataplane.Iface
-	flow   lb.Flow
-	now    uint32
+	out   api.Trace
+	table *dataplane.Table
+	flow  lb.Flow
+	now   uint32
 }
 
 func (n *narrator) say(format string, args ...any) {
@@ -114,8 +114,14 @@ func group(t *control.Trace) string {
 // choice tells what the scheduler would do.
 func (n *narrator) choice(t *control.Trace) {
 	for _, s := range t.Candidates {
-		n.out.Candidates = append(n.out.Candidates, api.Candidate{Server: addrPort(s.Addr, s.Port).String(), Weight: s.Weight,
-			Active: uint32(max(0, s.Load.Active.Load())), Inactive: uint32(max(0, s.Load.Inactive.Load())), Overloaded: s.Load.Overloaded.Load()})
+		c := api.Candidate{Server: addrPort(s.Addr, s.Port).String(), Weight: s.Weight,
+			Active: uint32(max(0, s.Load.Active.Load())), Inactive: uint32(max(0, s.Load.Inactive.Load())), Overloaded: s.Load.Overloaded.Load()}
+		if v := n.table.Server(s.ID); v != nil {
+			if c.Mode = api.ModeName(v.Mode); v.Path != nil {
+				c.Path = n.path(v.Path)
+			}
+		}
+		n.out.Candidates = append(n.out.Candidates, c)
 	}
 	n.out.Foresight = [...]string{control.Unknown: "unknown", control.ByHash: "hash", control.ByCounts: "counts"}[t.Foresight]
 	name := strings.Join(append([]string{t.Config.Scheduler}, t.Config.SchedFlags...), " ")
@@ -152,7 +158,7 @@ func (n *narrator) to(s *dataplane.Server, mode lb.Mode, c *conntrack.Conn) {
 	if s.Path == nil {
 		return
 	}
-	n.path(s.Path)
+	n.out.Path = n.path(s.Path)
 	switch mode {
 	case lb.DR:
 		n.out.Rewrite = "DR: MAC addresses only"
@@ -177,16 +183,17 @@ func (n *narrator) answer(c *conntrack.Conn) {
 	if c.Mode == lb.FULLNAT {
 		n.out.Rewrite += fmt.Sprintf(", destination %s -> %s", addrPort(n.flow.Dst, n.flow.DstPort), addrPort(c.Client, c.ClientPort))
 	}
-	if i := int(c.ClientIface); i < len(n.ifaces) {
-		n.path(&forward.Path{Iface: i, DstMAC: c.ClientMAC, SrcMAC: n.ifaces[i].MAC, VLANs: c.ClientVLANs, MTU: n.ifaces[i].MTU})
+	if i, ifaces := int(c.ClientIface), n.table.Ifaces(); i < len(ifaces) {
+		n.out.Path = n.path(&forward.Path{Iface: i, DstMAC: c.ClientMAC, SrcMAC: ifaces[i].MAC, VLANs: c.ClientVLANs, MTU: ifaces[i].MTU})
 	}
 }
 
-func (n *narrator) path(p *forward.Path) {
-	n.out.Path = &api.Path{MAC: net.HardwareAddr(p.DstMAC[:]).String(), Source: net.HardwareAddr(p.SrcMAC[:]).String(), MTU: p.MTU}
-	if p.Iface < len(n.ifaces) {
-		n.out.Path.Interface = n.ifaces[p.Iface].Name
+func (n *narrator) path(p *forward.Path) *api.Path {
+	out := &api.Path{MAC: net.HardwareAddr(p.DstMAC[:]).String(), Source: net.HardwareAddr(p.SrcMAC[:]).String(), MTU: p.MTU}
+	if ifaces := n.table.Ifaces(); p.Iface < len(ifaces) {
+		out.Interface = ifaces[p.Iface].Name
 	}
+	return out
 }
 
 // stopped tells what keeps the packet from being forwarded.

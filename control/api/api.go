@@ -198,6 +198,8 @@ type Candidate struct {
 	Active     uint32 `json:"active"`
 	Inactive   uint32 `json:"inactive"`
 	Overloaded bool   `json:"overloaded,omitempty"`
+	Mode       string `json:"mode,omitempty"` // how packets would get there: dr, nat, fullnat, tun, local
+	Path       *Path  `json:"path,omitempty"` // none: it cannot be reached, or is the director itself
 }
 
 // Path is the way to the next station.
