@@ -36,6 +36,7 @@ func main() {
 		ctx: ctx, env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		progress: isTerminal(os.Stderr),
 	}
+	p.suspend = func() { _ = unix.Kill(os.Getpid(), unix.SIGSTOP) }
 	if term := os.Getenv("TERM"); isTerminal(os.Stdout) && term != "" && term != "dumb" {
 		p.terminal = os.Stdout
 	}
@@ -57,6 +58,7 @@ type program struct {
 	stdout, stderr io.Writer
 	progress       bool     // stderr is a terminal: say how far a long -R has come
 	terminal       *os.File // stdout, when it is a terminal that can move its cursor
+	suspend        func()   // stops until the shell lets it go on
 
 	client *api.Client
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -14,7 +16,7 @@ import (
 
 var topNoun = noun{
 	name: "top", about: "top shows what services and servers carry, live, the busiest first.",
-	long: `Press q to leave. On a terminal that cannot move its cursor, and into a file or a pipe, each round is printed below the one before.
+	long: `Press q to leave, ^Z to stop for a while. On a terminal that cannot move its cursor, and into a file or a pipe, each round is printed below the one before.
 With --json each round is a line: services as in GET /v1/services, with the rates of that round.
 `,
 	flags: func(fs *pflag.FlagSet) func(*program, []string) error {
@@ -95,8 +97,20 @@ type plainView struct{ *program }
 
 func (v plainView) events() <-chan struct{} { return nil }
 func (v plainView) show(b *board) error {
-	_, err := fmt.Fprintln(v.stdout, b.screen(120, 0, asciiSparks))
+	width := 120
+	if f, ok := v.stdout.(*os.File); ok {
+		width, _ = windowOf(f, width, 0)
+	}
+	_, err := fmt.Fprintln(v.stdout, b.screen(width, 0, asciiSparks))
 	return err
+}
+
+// windowOf is the size of a terminal, or what it is otherwise.
+func windowOf(f *os.File, width, height int) (int, int) {
+	if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 && size.Row > 0 {
+		return int(size.Col), int(size.Row)
+	}
+	return width, height
 }
 
 type jsonView struct{ *program }
@@ -108,31 +122,72 @@ func (v jsonView) show(b *board) error     { return writeJSONLine(v.stdout, b.la
 type terminalView struct {
 	*program
 	out    *os.File
-	before *unix.Termios
-	keys   *os.File
+	sparks string
+	before *unix.Termios // of keys
+	keys   *os.File      // nil: there is no terminal to type at
 	redraw chan struct{} // closed at q
 	resize chan os.Signal
+	pause  chan os.Signal
 	done   chan struct{}
+
+	mu sync.Mutex // held while something is written to out, and while the program is stopped
 }
 
 func newTerminalView(p *program) (*terminalView, error) {
-	v := &terminalView{program: p, out: p.terminal, redraw: make(chan struct{}, 1), resize: make(chan os.Signal, 1), done: make(chan struct{})}
+	v := &terminalView{program: p, out: p.terminal, sparks: asciiSparks, redraw: make(chan struct{}, 1), resize: make(chan os.Signal, 1),
+		pause: make(chan os.Signal, 1), done: make(chan struct{})}
+	if saysUTF8(p.env) {
+		v.sparks = unicodeSparks
+	}
 	// Keys come one by one and are not shown. Without a terminal to type at, ^C ends it all the same.
 	if keys, ok := p.stdin.(*os.File); ok {
 		if t, err := unix.IoctlGetTermios(int(keys.Fd()), unix.TCGETS); err == nil {
-			raw := *t
-			raw.Lflag &^= unix.ICANON | unix.ECHO
-			raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 0, 2 // a read ends after 0.2 s, so that the reader can
-			if err := unix.IoctlSetTermios(int(keys.Fd()), unix.TCSETS, &raw); err != nil {
-				return nil, err
-			}
 			v.before, v.keys = t, keys
 		}
 	}
+	if err := v.enter(); err != nil {
+		return nil, err
+	}
 	signal.Notify(v.resize, unix.SIGWINCH)
-	fmt.Fprint(v.out, "\x1b[?1049h\x1b[?25l") // the other screen, no cursor (xterm's ctlseqs)
+	signal.Notify(v.pause, unix.SIGTSTP)
 	go v.watch()
 	return v, nil
+}
+
+// saysUTF8 reports whether the locale's characters are UTF-8 (locale(7): the first of these that is set and not empty).
+func saysUTF8(env func(string) string) bool {
+	locale := strings.ToLower(cmp.Or(env("LC_ALL"), env("LC_CTYPE"), env("LANG")))
+	return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
+}
+
+// enter takes the terminal, leave gives it back.
+func (v *terminalView) enter() error {
+	if v.before != nil {
+		raw := *v.before
+		raw.Lflag &^= unix.ICANON | unix.ECHO
+		raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 0, 2 // a read ends after 0.2 s, so that the reader can
+		if err := unix.IoctlSetTermios(int(v.keys.Fd()), unix.TCSETS, &raw); err != nil {
+			return err
+		}
+	}
+	fmt.Fprint(v.out, "\x1b[?1049h\x1b[?25l") // the other screen, no cursor (xterm's ctlseqs)
+	return nil
+}
+
+func (v *terminalView) leave() {
+	fmt.Fprint(v.out, "\x1b[?25h\x1b[?1049l")
+	if v.before != nil {
+		_ = unix.IoctlSetTermios(int(v.keys.Fd()), unix.TCSETS, v.before)
+	}
+}
+
+// stopped is ^Z: the shell gets its terminal, and takes it away again with fg.
+func (v *terminalView) stopped() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.leave()
+	v.suspend()
+	_ = v.enter()
 }
 
 // watch turns resizes and keys into events.
@@ -161,10 +216,10 @@ func (v *terminalView) watch() {
 	for {
 		select {
 		case <-v.resize:
-			select {
-			case v.redraw <- struct{}{}:
-			default:
-			}
+			v.again()
+		case <-v.pause:
+			v.stopped()
+			v.again()
 		case <-quit:
 			close(v.redraw)
 			return
@@ -174,14 +229,21 @@ func (v *terminalView) watch() {
 	}
 }
 
+// again has the screen drawn.
+func (v *terminalView) again() {
+	select {
+	case v.redraw <- struct{}{}:
+	default:
+	}
+}
+
 func (v *terminalView) events() <-chan struct{} { return v.redraw }
 
 func (v *terminalView) show(b *board) error {
-	width, height := 80, 24
-	if size, err := unix.IoctlGetWinsize(int(v.out.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 && size.Row > 0 {
-		width, height = int(size.Col), int(size.Row)
-	}
-	return draw(v.out, b.screen(width, height, unicodeSparks))
+	width, height := windowOf(v.out, 80, 24)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return draw(v.out, b.screen(width, height, v.sparks))
 }
 
 // draw writes over what is there, line by line, and clears the rest: nothing flickers.
@@ -194,8 +256,6 @@ func draw(w io.Writer, screen string) error {
 func (v *terminalView) close() {
 	close(v.done)
 	signal.Stop(v.resize)
-	fmt.Fprint(v.out, "\x1b[?25h\x1b[?1049l")
-	if v.before != nil {
-		_ = unix.IoctlSetTermios(int(v.keys.Fd()), unix.TCSETS, v.before)
-	}
+	signal.Stop(v.pause)
+	v.leave()
 }

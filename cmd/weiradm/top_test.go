@@ -98,7 +98,14 @@ func TestTopOnATerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := program{ctx: t.Context(), env: func(string) string { return r.socket }, stdin: slave, stdout: slave, stderr: os.Stderr, terminal: slave}
+	suspended := false
+	p := program{ctx: t.Context(), env: environment(r.socket, "en_GB.UTF-8"), stdin: slave, stdout: slave, stderr: os.Stderr, terminal: slave}
+	p.suspend = func() {
+		if now, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || *now != *before {
+			t.Errorf("the shell gets the terminal as %+v, %v; it was %+v", now, err, before)
+		}
+		suspended = true
+	}
 	ended := make(chan int, 1)
 	go func() { ended <- p.run([]string{"top", "--interval", "100ms"}) }()
 	seen := ""
@@ -117,12 +124,21 @@ func TestTopOnATerminal(t *testing.T) {
 	await("  -> 10.20.0.1:80")
 	size(3, 100)
 	await("... 2 lines more")
+	if err := unix.Kill(os.Getpid(), unix.SIGTSTP); err != nil { // as ^Z does
+		t.Fatal(err)
+	}
+	await("\x1b[?1049l")
+	await("\x1b[?1049h")
+	await("... 2 lines more")
 	if _, err := master.WriteString("xq"); err != nil {
 		t.Fatal(err)
 	}
 	await("\x1b[?1049l")
 	if status := <-ended; status != exitDone {
 		t.Errorf("exit %d", status)
+	}
+	if !suspended {
+		t.Error("^Z did not stop it")
 	}
 	if after, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || *after != *before {
 		t.Errorf("the terminal is left as %+v, %v; it was %+v", after, err, before)
@@ -157,4 +173,46 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	}
 	t.Cleanup(func() { slave.Close() })
 	return master, slave
+}
+
+func environment(socket, locale string) func(string) string {
+	return func(name string) string { return map[string]string{"WEIR_SOCKET": socket, "LANG": locale}[name] }
+}
+
+// Where letters are ASCII, so are spark lines; a dumb terminal's lines are as long as it is wide.
+func TestTopWritesWhatTheTerminalKnows(t *testing.T) {
+	r := newRig(t)
+	r.must("-A -t 10.9.0.1:80", "-a -t 10.9.0.1:80 -r 10.20.0.1:80 -m")
+	for locale, want := range map[string]bool{"": false, "C": false, "de_DE.ISO-8859-1": false, "C.UTF-8": true, "en_US.utf8": true} {
+		if got := saysUTF8(environment("", locale)); got != want {
+			t.Errorf("%q: %t", locale, got)
+		}
+	}
+	for name, terminal := range map[string]bool{"moves its cursor": true, "dumb": false} {
+		master, slave := openTerminal(t)
+		if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 70}); err != nil {
+			t.Fatal(err)
+		}
+		p := program{ctx: t.Context(), env: environment(r.socket, "C"), stdin: strings.NewReader(""), stdout: slave, stderr: os.Stderr}
+		if terminal {
+			p.terminal = slave
+		}
+		if status := p.run([]string{"top", "--interval", "100ms", "--rounds", "2"}); status != exitDone {
+			t.Errorf("%s: exit %d", name, status)
+		}
+		var b [1 << 16]byte
+		_ = master.SetReadDeadline(time.Now().Add(time.Second))
+		n, err := master.Read(b[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b[:n])) {
+			if plain := strings.TrimRight(line, "\r\n"); !terminal && len(plain) > 70 {
+				t.Errorf("%s: a line of %d: %q", name, len(plain), plain)
+			}
+		}
+		if strings.ContainsFunc(string(b[:n]), func(c rune) bool { return c > 126 }) || !strings.Contains(string(b[:n]), "10.20.0.1:80") {
+			t.Errorf("%s: %q", name, b[:n])
+		}
+	}
 }
