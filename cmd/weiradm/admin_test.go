@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -100,6 +101,26 @@ func TestRestoreGoesLineByLine(t *testing.T) {
 	} {
 		if exit, _, stderr = r.weiradm("-R", input); exit == 0 || !strings.Contains(stderr, want) || len(stderr) > 400 {
 			t.Errorf("exit %d: %q: want %q", exit, stderr, want)
+		}
+	}
+}
+
+// How far a long -R has come is for people at a terminal only.
+func TestRestoreSaysHowFarItHasCome(t *testing.T) {
+	const rules = progressFrom + 100
+	var input strings.Builder
+	for i := range rules {
+		fmt.Fprintf(&input, "-A -t 10.9.%d.%d:80\n", i>>8, i&255)
+	}
+	for _, terminal := range []bool{false, true} {
+		r := newRig(t)
+		var out, err bytes.Buffer
+		p := program{ctx: t.Context(), env: environment(r.socket, ""), stdin: strings.NewReader(input.String()), stdout: &out, stderr: &err, progress: terminal}
+		if exit := p.run([]string{"-R"}); exit != 0 || out.Len() > 0 || len(r.admin.Rules().Services()) != rules {
+			t.Errorf("exit %d: %s%s", exit, &out, &err)
+		}
+		if said := err.String(); !terminal && said != "" || terminal && !strings.HasSuffix(said, fmt.Sprintf("\r%d rules\n", rules)) {
+			t.Errorf("at a terminal %t: %q", terminal, said)
 		}
 	}
 }
