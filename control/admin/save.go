@@ -25,8 +25,11 @@ type Saver struct {
 	err error // of the latest attempt
 }
 
-// NewSaver returns a Saver that writes what rules returns.
+// NewSaver returns a Saver that writes what rules returns. Of a symbolic link it is the file behind it that is replaced.
 func NewSaver(path string, rules func() *ipvsadm.Rules) *Saver {
+	if behind, err := filepath.EvalSymlinks(path); err == nil {
+		path = behind
+	}
 	return &Saver{path: path, rules: rules, dirty: make(chan struct{}, 1)}
 }
 

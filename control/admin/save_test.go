@@ -123,3 +123,20 @@ func TestTheSaverEndsWithTheLastChange(t *testing.T) {
 		t.Errorf("%t, %v, %v: %s", there, errs, s.Err(), text(t, again))
 	}
 }
+
+// What a symbolic link names is replaced where it is, and the link stays.
+func TestALinkIsFollowed(t *testing.T) {
+	path, link := filepath.Join(t.TempDir(), "rules"), filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Symlink(path, link)); err != nil {
+		t.Fatal(err)
+	}
+	rules := rulesOf(t, "-A -t 192.0.2.1:80")
+	s := NewSaver(link, func() *ipvsadm.Rules { return rules })
+	s.save(func(err error) { t.Error(err) })
+	if again, there, errs := ReadSaved(path); !there || errs != nil || text(t, again) != text(t, rules) {
+		t.Errorf("the file: %t, %v", there, errs)
+	}
+	if to, err := os.Readlink(link); err != nil || to != path {
+		t.Errorf("the link: %q, %v", to, err)
+	}
+}
