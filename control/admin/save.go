@@ -20,6 +20,7 @@ type Saver struct {
 	path  string
 	rules func() *ipvsadm.Rules
 	dirty chan struct{} // holds one: the file is behind
+	again time.Duration // saveAgain
 
 	mu  sync.Mutex
 	err error // of the latest attempt
@@ -30,7 +31,7 @@ func NewSaver(path string, rules func() *ipvsadm.Rules) *Saver {
 	if behind, err := filepath.EvalSymlinks(path); err == nil {
 		path = behind
 	}
-	return &Saver{path: path, rules: rules, dirty: make(chan struct{}, 1)}
+	return &Saver{path: path, rules: rules, dirty: make(chan struct{}, 1), again: saveAgain}
 }
 
 // Changed says that the file is behind. It never waits.
@@ -48,22 +49,37 @@ func (s *Saver) Err() error {
 	return s.err
 }
 
+// saveAgain is how long after a write that failed it is tried again, should no change come before.
+const saveAgain = 5 * time.Second
+
 // Run writes until ctx ends, and then what has not been written yet. Between two writes it rests for some times what the first
-// took, so that many changes in a row cost a small share of a CPU. What fails is tried again with the next change and goes to complain.
+// took, so that many changes in a row cost a small share of a CPU. What fails goes to complain, and is tried again, which goes there when it
+// fails for another reason.
 func (s *Saver) Run(ctx context.Context, complain func(error)) {
 	for {
+		var again <-chan time.Time
+		failed := s.Err()
+		if failed != nil {
+			again = time.After(s.again)
+		}
+		var began time.Time
 		select {
 		case <-ctx.Done():
-			select {
-			case <-s.dirty:
+			if len(s.dirty) > 0 || failed != nil {
 				s.save(complain)
-			default:
 			}
 			return
 		case <-s.dirty:
+			began = time.Now()
+			s.save(complain)
+		case <-again:
+			began = time.Now()
+			s.save(func(err error) {
+				if err.Error() != failed.Error() {
+					complain(err)
+				}
+			})
 		}
-		began := time.Now()
-		s.save(complain)
 		rest := time.NewTimer(max(50*time.Millisecond, 5*time.Since(began)))
 		select {
 		case <-ctx.Done():

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"weir/internal/testnet"
 	"weir/ipvsadm"
 )
 
@@ -138,5 +140,35 @@ func TestALinkIsFollowed(t *testing.T) {
 	}
 	if to, err := os.Readlink(link); err != nil || to != path {
 		t.Errorf("the link: %q, %v", to, err)
+	}
+}
+
+// What could not be written is written when it can be, at the latest at the end, and complained of once.
+func TestAFailedSaveIsTriedAgain(t *testing.T) {
+	for name, again := range map[string]time.Duration{"soon": time.Millisecond, "at the end": time.Hour} {
+		dir := filepath.Join(t.TempDir(), "late")
+		rules := rulesOf(t, "-A -t 192.0.2.1:80")
+		s := NewSaver(filepath.Join(dir, "rules"), func() *ipvsadm.Rules { return rules })
+		s.again = again
+		ctx, cancel := context.WithCancel(t.Context())
+		complaints := make(chan error, 100)
+		var done sync.WaitGroup
+		done.Go(func() { s.Run(ctx, func(err error) { complaints <- err }) })
+		s.Changed()
+		<-complaints
+		if again < time.Second {
+			time.Sleep(200 * time.Millisecond) // for more attempts, which fail for the same reason
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if again < time.Second {
+			testnet.Eventually(t, 10*time.Second, "the file is written", func() bool { return s.Err() == nil })
+		}
+		cancel()
+		done.Wait()
+		if again, there, errs := ReadSaved(s.path); !there || errs != nil || text(t, again) != text(t, rules) || s.Err() != nil || len(complaints) > 0 {
+			t.Errorf("%s: %t, %v, %v, %d more complaints", name, there, errs, s.Err(), len(complaints))
+		}
 	}
 }
