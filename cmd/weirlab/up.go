@@ -25,6 +25,9 @@ const (
 	holdCommand = "hold"
 	logFile     = "/run/weirlab.log"
 	upMessage   = "the lab is up"
+	// In the director's namespace.
+	metricsAddress = "127.0.0.1:9100"
+	webAddress     = "127.0.0.1:8080"
 )
 
 var vips = map[lb.Mode]string{lb.DR: "192.0.2.101", lb.NAT: "192.0.2.102", lb.FULLNAT: "192.0.2.103", lb.TUN: "192.0.2.104"}
@@ -95,7 +98,7 @@ func hold(ctx context.Context, weir string) error {
 		}
 		n := testnet.NewNamed(r, prefix)
 		l := lab.New(r, n, testnet.Plan{VIPs: all})
-		p, err := l.StartWeir(ctx, weir, os.Stderr, services())
+		p, err := l.StartWeir(ctx, weir, os.Stderr, services(), "--metrics-address", metricsAddress, "--web-address", webAddress)
 		if err != nil {
 			return err
 		}
@@ -160,6 +163,8 @@ Ask weir, by the socket of its director:
   weiradm -Ln; weiradm status; weiradm top
   weiradm trace tcp %s:40000 %s:80
   weiradm capture --client %s -w - | tcpdump -nr -
+  %s curl -s http://%s/metrics    # what Prometheus reads; /healthz and /readyz, too
+  %s curl -s http://%s/data       # what the web page shows; a browser in that namespace shows the page
 
 Look at the director, which still is an ordinary host:
   %s ip -s link                # eth0 is the clients' side, eth1 the servers'
@@ -170,5 +175,5 @@ Take it down:
   weirlab down
 `, testnet.ClientIP, client, vips[lb.DR], client, vips[lb.NAT], client, vips[lb.FULLNAT], lab.LIP, client, vips[lb.TUN], client, vips[lb.DR],
 		client, vips[lb.TUN], server, server, (&testnet.Namespace{Name: prefix + "-director"}).Socket(), testnet.ClientIP, vips[lb.NAT], testnet.ClientIP,
-		director, director, logFile)
+		director, metricsAddress, director, webAddress, director, director, logFile)
 }

@@ -161,7 +161,16 @@ func TestUpStandsUntilDown(t *testing.T) {
 		if !strings.Contains(line, "curl") && !strings.Contains(line, "ip -") {
 			continue
 		}
-		if got, err := exec.Command("sh", "-c", line).CombinedOutput(); err != nil || strings.Contains(line, "curl -s ") && !bytes.Contains(got, []byte(" saw ")) {
+		want := ""
+		switch {
+		case strings.Contains(line, "/metrics"):
+			want = "weir_service_connections_total{"
+		case strings.Contains(line, "/data"):
+			want = `"services":{"total":8,`
+		case strings.Contains(line, "curl -s "):
+			want = " saw "
+		}
+		if got, err := exec.Command("sh", "-c", line).CombinedOutput(); err != nil || !bytes.Contains(got, []byte(want)) {
 			t.Errorf("%s: %v: %s", line, err, got)
 		}
 	}
