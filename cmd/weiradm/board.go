@@ -107,8 +107,13 @@ func (b *board) screen(width, height int, sparks string) string {
 	}
 	say("weir top  %s  %d services, rates by the second", b.at.Format(time.TimeOnly), len(services))
 	line("", [numbers]string{"CONNS", "PKT IN", "OUT", "BIT IN", "OUT", "ACTIVE", "INACT"}, "PACKETS")
+	total := len(lines)
+	full := func() bool { return height > 0 && len(lines) > height } // what is below is counted, and not written
 	for i := range services {
 		s := &services[i]
+		if total += 1 + len(s.Servers); full() {
+			continue
+		}
 		var active, inactive uint64
 		for k := range s.Servers {
 			active += uint64(s.Servers[k].Active)
@@ -123,12 +128,15 @@ func (b *board) screen(width, height int, sparks string) string {
 		servers := slices.Clone(s.Servers)
 		slices.SortStableFunc(servers, func(x, y api.Server) int { return cmp.Compare(load(&y.Rate), load(&x.Rate)) })
 		for k := range servers {
+			if full() {
+				break
+			}
 			v := &servers[k]
 			row(indented(v), &v.Rate, uint64(v.Active), uint64(v.Inactive), serverName(s, v))
 		}
 	}
-	if height > 0 && len(lines) > height {
-		left := len(lines) - height + 1
+	if height > 0 && total > height {
+		left := total - height + 1
 		lines = append(lines[:max(0, height-1)], clipTo(fmt.Sprintf("... %d lines more: a higher window shows them", left), width))
 	}
 	return strings.Join(lines, "\n") + "\n"

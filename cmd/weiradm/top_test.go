@@ -3,8 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +52,10 @@ func TestTopsScreen(t *testing.T) {
 		lines := strings.Split(strings.TrimSuffix(b.screen(size[0], size[1], unicodeSparks), "\n"), "\n")
 		if len(lines) > size[1] {
 			t.Errorf("%v: %d lines", size, len(lines))
+		}
+		// Six rows and two lines above them, one of which gives way to the line that counts.
+		if last := lines[len(lines)-1]; size == [2]int{120, 5} && last != "... 4 lines more: a higher window shows them" {
+			t.Errorf("%v: %s", size, last)
 		}
 		for _, line := range lines {
 			if n := len([]rune(line)); n > size[0] {
@@ -213,6 +222,35 @@ func TestTopWritesWhatTheTerminalKnows(t *testing.T) {
 		}
 		if strings.ContainsFunc(string(b[:n]), func(c rune) bool { return c > 126 }) || !strings.Contains(string(b[:n]), "10.20.0.1:80") {
 			t.Errorf("%s: %q", name, b[:n])
+		}
+	}
+}
+
+// A director that takes long to answer is asked less often.
+func TestTopLeavesABusyDirectorTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const takes = 100 * time.Millisecond
+	var asked []time.Time
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked = append(asked, time.Now())
+		time.Sleep(takes)
+		_, _ = w.Write([]byte("{}"))
+	}))
+	server.Listener.Close()
+	server.Listener = l
+	server.Start()
+	defer server.Close()
+	p := program{ctx: t.Context(), env: environment(path, ""), stdout: io.Discard, stderr: os.Stderr}
+	if status := p.run([]string{"top", "--interval", "100ms", "--rounds", "2"}); status != exitDone || len(asked) != 3 {
+		t.Fatalf("exit %d, asked %d times", status, len(asked))
+	}
+	for i := range 2 {
+		if pause := asked[i+1].Sub(asked[i]); pause < topShare*takes {
+			t.Errorf("asked again after %s", pause)
 		}
 	}
 }
