@@ -10,12 +10,12 @@ FUZZTIME ?= 5m
 # Packages whose state is shared between goroutines: these also run under the race detector.
 RACE := ./conntrack ./sched ./dataplane ./control/... ./dataplane/host ./dataplane/memqueue
 
-.PHONY: help build demo test test-web test-browser web check generate bench bench-vm plots bench-check fuzz install deps fuzz-short clean
+.PHONY: help build demo test test-web test-browser web check generate bench bench-vm plots bench-check fuzz install install-files deps fuzz-short clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-build: ## build bin/weir and bin/weirlab
+build: ## build bin/weir, bin/weiradm and bin/weirlab
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
 
@@ -53,14 +53,9 @@ bench-check: deps ## compare the in-memory benchmarks with bench/baseline.txt (b
 fuzz: ## every fuzz target for FUZZTIME (default 5m)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-install: build ## install commands, manual pages, completion below PREFIX (default /usr/local), and a systemd unit
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,sbin share/man/man8 share/bash-completion/completions share/fish/vendor_completions.d lib/systemd/system)
+install: build install-files ## install commands, manual pages, completion below PREFIX (default /usr/local), and a systemd unit
+	install -d $(DESTDIR)$(PREFIX)/sbin
 	install -m 0755 bin/weir bin/weiradm bin/weirlab $(DESTDIR)$(PREFIX)/sbin/
-	install -m 0644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
-	install -m 0644 contrib/completion/bash/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions/
-	install -m 0644 contrib/completion/fish/* $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/
-	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/weir.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
-	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 
 web: ## build the web page again (npm)
 	@command -v npm >/dev/null || scripts/deps.sh nodejs npm
@@ -73,6 +68,14 @@ test-web: deps ## the web page: as its sources say, and in a headless Chromium (
 	@$(MAKE) --no-print-directory test-browser
 
 # Not listed by help: pieces of the above.
+install-files:
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,share/man/man8 share/bash-completion/completions share/fish/vendor_completions.d lib/systemd/system)
+	install -m 0644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -m 0644 contrib/completion/bash/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions/
+	install -m 0644 contrib/completion/fish/* $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/
+	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/weir.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
+	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
+
 test-browser: deps
 	@scripts/deps.sh chromium
 	$(GO) vet -tags browser ./internal/e2e

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"io/fs"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,5 +36,41 @@ func TestTheUnitStartsWhatThereIs(t *testing.T) {
 		if set[name] != want {
 			t.Errorf("%s=%s, want %s", name, set[name], want)
 		}
+	}
+}
+
+// make install puts each program's manual page and completions where the system looks for them, and the unit with the programs' place.
+func TestMakeInstallsWhatGoesWithThePrograms(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("make", "-C", "../..", "install-files", "DESTDIR="+dir, "PREFIX=/usr")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "MAKE") })
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := []string{"/usr/lib/systemd/system/weir.service"}
+	for _, name := range []string{"weir", "weiradm", "weirlab"} {
+		want = append(want, "/usr/share/man/man8/"+name+".8", "/usr/share/bash-completion/completions/"+name, "/usr/share/fish/vendor_completions.d/"+name+".fish")
+	}
+	var got []string
+	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		got = append(got, strings.TrimPrefix(path, dir))
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %s", path, info.Mode())
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("installed:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if unit, err := os.ReadFile(filepath.Join(dir, want[0])); err != nil || !strings.Contains(string(unit), "ExecStart=/usr/sbin/weir ") {
+		t.Errorf("%v: %s", err, unit)
 	}
 }
