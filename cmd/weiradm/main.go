@@ -36,13 +36,23 @@ func main() {
 		ctx: ctx, env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		progress: isTerminal(os.Stderr),
 	}
-	p.suspend = func() { _ = unix.Kill(os.Getpid(), unix.SIGSTOP) }
+	p.suspend = suspend
 	if term := os.Getenv("TERM"); isTerminal(os.Stdout) && term != "" && term != "dumb" {
 		p.terminal = os.Stdout
 	}
 	status := p.run(os.Args[1:])
 	cancel()
 	os.Exit(status)
+}
+
+// suspend stops this process and returns when it goes on, which SIGCONT tells: kill may return before the stop has reached this thread.
+func suspend() {
+	on := make(chan os.Signal, 1)
+	signal.Notify(on, unix.SIGCONT)
+	defer signal.Stop(on)
+	if unix.Kill(os.Getpid(), unix.SIGSTOP) == nil {
+		<-on
+	}
 }
 
 func isTerminal(f *os.File) bool {

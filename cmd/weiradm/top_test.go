@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -252,5 +254,32 @@ func TestTopLeavesABusyDirectorTime(t *testing.T) {
 		if pause := asked[i+1].Sub(asked[i]); pause < topShare*takes {
 			t.Errorf("asked again after %s", pause)
 		}
+	}
+}
+
+// suspend stops the whole process, and nothing of it goes on before SIGCONT.
+func TestSuspendWaitsForTheShell(t *testing.T) {
+	const child = "WEIRADM_TEST_SUSPENDS"
+	if os.Getenv(child) != "" {
+		suspend()
+		fmt.Println("went on")
+		os.Exit(0)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestSuspendWaitsForTheShell$")
+	cmd.Env, cmd.Stdout = append(os.Environ(), child+"=1"), &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testnet.Eventually(t, 20*time.Second, "it is stopped", func() bool { // proc_pid_stat(5)
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return err == nil && strings.HasPrefix(state, "T")
+	})
+	if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || out.String() != "went on\n" {
+		t.Errorf("%v: %q", err, out.String())
 	}
 }
