@@ -71,7 +71,7 @@ func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 func (w *Worker) quickBack(t *Table, in *IfaceQueue, f *Frame, p *packet.Plain, at conntrack.Place) bool {
 	conns, c, flow := w.shared.conns, &w.conn, p.Flow()
 	hit := conns.Back(&flow, at, c)
-	if hit.Dir() == conntrack.None || c.ClientVLANs != 0 {
+	if hit.Dir() == conntrack.None || c.ClientVLANs != 0 || c.ClientPort == 0 || c.VirtualPort == 0 {
 		return false
 	}
 	out := int(c.ClientIface)

@@ -29,6 +29,8 @@ const quickPort = 5000
 var quickFamilies = map[string]quickEnds{
 	"IPv4": {netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("192.0.2.10:80"),
 		netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.200")},
+	"IPv4 from port 0": {netip.MustParseAddrPort("198.51.100.7:0"), netip.MustParseAddrPort("192.0.2.10:80"),
+		netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.200")},
 	"IPv6": {netip.MustParseAddrPort("[2001:db8:7::7]:40000"), netip.MustParseAddrPort("[2001:db8::10]:80"),
 		netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fd00::200")},
 }
@@ -165,7 +167,7 @@ func sameAsInFull(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path 
 	if got, want := quickShared.Traffic(lb.NewServerID(1, 0)), fullShared.Traffic(lb.NewServerID(1, 0)); got != want {
 		t.Errorf("the server's: %+v, want %+v", got, want)
 	}
-	answers := mode == lb.NAT || mode == lb.FULLNAT
+	answers := mode == lb.NAT || mode == lb.FULLNAT && ends.client.Port() != 0
 	if path != nil && path.MTU == 1500 && (want.ToServer < 500 || answers != (want.ToClient >= 300)) {
 		t.Errorf("only %d packets went to the server, %d came back", want.ToServer, want.ToClient)
 	}
