@@ -47,6 +47,34 @@ func TestGoalsAreJudgedByTheBestPeer(t *testing.T) {
 	}
 }
 
+// A machine that is half as fast in one run than in the others slows both alike; and runs that only one of the two has are left out.
+func TestRatiosAreThoseOfTheSameRun(t *testing.T) {
+	series := func(candidate string, kpps ...uint64) *Series {
+		s := &Series{Candidate: candidate, Load: DefaultLoad(time.Second)}
+		for run, n := range kpps {
+			if n > 0 {
+				s.Samples = append(s.Samples, Sample{Run: run, Forwarded: n * 1000, Took: time.Second})
+			}
+		}
+		return s
+	}
+	// By itself weir's median is 1,000, and the peer's 800: 1.25.
+	r := &Report{Series: []*Series{series("bare AF_XDP", 1000, 800, 400, 2000), series("weir", 1100, 0, 440, 1000)}}
+	if g := goalOf(t, r, "best bare AF_XDP forwarder"); g.Measured != "1.10 ×" {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestACapacityNotFoundIsNone(t *testing.T) {
+	load := DefaultLoad(time.Second)
+	load.Search = true
+	r := &Report{Series: []*Series{forwarded("weir", load, 1_000_000)}}
+	r.Series[0].Samples[0].NoLoss = 0
+	if g := goalOf(t, r, "that flood"); g.Measured != "" || g.Reached {
+		t.Errorf("%+v", g)
+	}
+}
+
 func TestNothingIsReachedThatWasNotMeasured(t *testing.T) {
 	r := &Report{}
 	r.Judge()

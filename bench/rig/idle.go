@@ -16,9 +16,6 @@ const IdleConnections = 1_000_000
 // idleSettles is how long weir is left alone before it is measured: what was to be done after the last packet is done then.
 const idleSettles = 2 * time.Second
 
-// openingRounds is how often a packet of each connection is sent, each time at half the rate, until nearly all of one round have arrived.
-const openingRounds = 10
-
 // Idle returns the share of a CPU, 0 to 1, that weir uses with that many connections and without a packet, for each of so many runs of that
 // time, 2 seconds at least.
 func Idle(ctx context.Context, p Programs, connections, runs int, t time.Duration, progress func(string)) (shares []float64, err error) {
@@ -39,7 +36,7 @@ func Idle(ctx context.Context, p Programs, connections, runs int, t time.Duratio
 			if err != nil {
 				return err
 			}
-			if err := set.openAll(ctx); err != nil {
+			if err := set.warmUp(ctx); err != nil {
 				return err
 			}
 			sleep(ctx, idleSettles)
@@ -53,24 +50,4 @@ func Idle(ctx context.Context, p Programs, connections, runs int, t time.Duratio
 		}
 	}
 	return shares, nil
-}
-
-// openAll opens a connection for each flow, and makes sure that hardly one is missing.
-func (s *setting) openAll(ctx context.Context) error {
-	arrived := uint64(0)
-	for round := range openingRounds {
-		before := arrived
-		if err := s.warmUp(ctx, warmUpRate/float64(int(1)<<round)); err != nil {
-			return err
-		}
-		sleep(ctx, drain)
-		all, err := s.sink.Total()
-		if err != nil {
-			return err
-		}
-		if arrived = all.Packets; arrived-before >= uint64(s.Flows)*99/100 {
-			return ctx.Err()
-		}
-	}
-	return fmt.Errorf("of %s packets in a round, 1 %% were lost every time: the machine is too busy", count(s.Flows))
 }

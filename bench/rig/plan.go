@@ -83,31 +83,31 @@ func Full(p Programs, t time.Duration) (plan []Comparison) {
 		change(&load)
 		plan = append(plan, Comparison{load, c})
 	}
+	weir := named(All(p, lb.DR, UDP), "weir")
+	// A million flows beside the same candidate's own figure with few, one right after the other.
+	many := func(mode lb.Mode) { add(weir, func(l *Load) { l.Mode, l.Flows = mode, 1_000_000 }) }
 	// In DR beside the limits; the highest rate without loss beside that of the best bare forwarder.
 	add(All(p, lb.DR, UDP), func(*Load) {})
+	many(lb.DR)
 	add(named(All(p, lb.DR, UDP), "bursts of 256", "weir"), func(l *Load) { l.Search = true })
 	add(named(All(p, lb.DR, UDP), "bare", "weir"), func(l *Load) { l.Arms = 1 })
 	// NAT and FULLNAT beside netfilter.
 	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Search = lb.NAT, 65_536, true })
 	add(All(p, lb.FULLNAT, UDP), func(l *Load) { l.Mode, l.Flows = lb.FULLNAT, 65_536 })
 	add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode = lb.NAT })
+	many(lb.NAT)
+	for _, mode := range []lb.Mode{lb.FULLNAT, lb.TUN} {
+		add(weir, func(l *Load) { l.Mode = mode })
+		many(mode)
+	}
 	// All on one CPU.
 	for _, flows := range []int{1000, 65_536, 1_000_000} {
 		add(All(p, lb.NAT, UDP), func(l *Load) { l.Mode, l.Flows, l.Layout = lb.NAT, flows, OneCPU })
 	}
-	weir := named(All(p, lb.DR, UDP), "weir")
 	// IPv6 beside IPv4, in frames of one size.
 	for _, mode := range []lb.Mode{lb.DR, lb.NAT} {
 		for _, six := range []bool{false, true} {
 			add(weir, func(l *Load) { l.Mode, l.IPv6, l.Size = mode, six, LeastIPv6 })
-		}
-	}
-	// Weir beside its own figure with few flows.
-	for _, mode := range everyMode {
-		for _, flows := range []int{1000, 1_000_000} {
-			if mode != lb.DR && mode != lb.NAT || flows != 1000 { // those two are there already
-				add(weir, func(l *Load) { l.Mode, l.Flows = mode, flows })
-			}
 		}
 	}
 	return plan

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
 
-// Suite makes comparisons: all candidates take turns, so that what the machine is busy with hits all alike.
+// Suite makes comparisons: all candidates take turns, so that what the machine is busy with hits all alike, and every other run goes backwards,
+// so that a machine which becomes steadily slower or faster favours none.
 type Suite struct {
 	Plan []Comparison
 	Runs int
@@ -31,6 +33,31 @@ func (s *Series) Median(figure func(Sample) float64) float64 {
 	}
 	return median(all)
 }
+
+// ratio is the median, over the runs in which both were measured, of a figure of a's to one of b's: what the machine was busy with in a run has
+// slowed both. NaN: there is no such run.
+func ratio[A, B runner](a []A, ofA func(A) float64, b []B, ofB func(B) float64) float64 {
+	return paired(a, ofA, b, ofB, func(x, y float64) float64 { return x / y })
+}
+
+// paired is the median of what both make of the two figures of a run. A figure of 0 was not found, and is left out.
+func paired[A, B runner](a []A, ofA func(A) float64, b []B, ofB func(B) float64, both func(x, y float64) float64) float64 {
+	var all []float64
+	for _, one := range a {
+		for _, other := range b {
+			if one.number() == other.number() && ofB(other) != 0 {
+				all = append(all, both(ofA(one), ofB(other)))
+			}
+		}
+	}
+	if len(all) == 0 {
+		return math.NaN()
+	}
+	return median(all)
+}
+
+// runner is a sample of either kind.
+type runner interface{ number() int }
 
 func median(all []float64) float64 {
 	if len(all) == 0 {
@@ -81,8 +108,12 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 		}
 	}
 	for run := range s.Runs {
-		for i, p := range all {
+		for i := range all {
 			done := run*len(all) + i
+			p := all[i]
+			if run%2 == 1 {
+				p = all[len(all)-1-i]
+			}
 			left := "?"
 			if done > 0 {
 				left = (time.Since(r.Begin) / time.Duration(done) * time.Duration(s.Runs*len(all)-done)).Round(time.Second).String()
@@ -96,6 +127,7 @@ func (s *Suite) Run(ctx context.Context, progress func(string)) (*Report, error)
 				}
 				continue
 			}
+			sample.Run = run
 			p.Samples = append(p.Samples, sample)
 		}
 	}

@@ -19,11 +19,14 @@ import (
 
 // TCPSample is what real TCP connections got through a candidate, everything on all CPUs.
 type TCPSample struct {
+	Run         int     `json:"run"`               // as Sample's
 	Requests    float64 `json:"requests_per_s"`    // HTTP on 64 connections kept alive
 	Connections float64 `json:"connections_per_s"` // HTTP, a fresh connection for each request
 	Gbits       float64 `json:"gbit_per_s"`        // one connection's payload
 	Load        float64 `json:"loadavg"`
 }
+
+func (s TCPSample) number() int { return s.Run }
 
 // TCPSeries are the samples of one candidate.
 type TCPSeries struct {
@@ -191,7 +194,11 @@ func (r *Report) TCP(ctx context.Context, p Programs, runs int, t time.Duration,
 	}
 	var errs []error
 	for run := range runs {
-		for i, c := range all {
+		for i := range all {
+			if run%2 == 1 { // as Suite.Run
+				i = len(all) - 1 - i
+			}
+			c := all[i]
 			progress(fmt.Sprintf("run %d of %d: TCP, %s", run+1, runs, c.name))
 			sample, err := c.trial(ctx, p, t)
 			if err != nil {
@@ -201,6 +208,7 @@ func (r *Report) TCP(ctx context.Context, p Programs, runs int, t time.Duration,
 				}
 				continue
 			}
+			sample.Run = run
 			series[i].Samples = append(series[i].Samples, sample)
 		}
 	}

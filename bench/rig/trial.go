@@ -27,6 +27,7 @@ type Load struct {
 
 // Sample is what a trial measured.
 type Sample struct {
+	Run       int           `json:"run"`       // of the suite, from 0: samples of one run were taken close together
 	Offered   uint64        `json:"offered"`   // packets sent by the generator
 	Forwarded uint64        `json:"forwarded"` // packets that reached the sink
 	Took      time.Duration `json:"took_ns"`
@@ -43,6 +44,8 @@ type Latency struct {
 	P50, P99, P999, Max time.Duration
 	Count               uint64
 }
+
+func (s Sample) number() int { return s.Run }
 
 // Mpps returns what was forwarded, in millions of packets per second.
 func (s Sample) Mpps() float64 { return float64(s.Forwarded) / s.Took.Seconds() / 1e6 }
@@ -102,25 +105,14 @@ func newSetting(r testnet.Reporter, load Load, cpu int) *setting {
 }
 
 const (
-	// warmUpRate is slow enough for any candidate to open a connection for each flow without loss.
-	warmUpRate = 500_000
 	// settle is how long the load has run when the clock starts.
 	settle = 200 * time.Millisecond
 	// drain is how long packets on their way are waited for.
 	drain = 30 * time.Millisecond
 )
 
-// warmUp opens a connection for each flow, that many a second.
-func (s *setting) warmUp(ctx context.Context, rate float64) error {
-	warm, err := s.send(ctx, order{packets: s.opening(), count: max(s.Flows, 1000), rate: rate})
-	if err != nil {
-		return err
-	}
-	return warm.wait()
-}
-
 func (s *setting) measure(ctx context.Context, run *running) (m Sample, err error) {
-	if err := s.warmUp(ctx, warmUpRate); err != nil {
+	if err := s.warmUp(ctx); err != nil {
 		return m, err
 	}
 	if s.Rate > 0 {
