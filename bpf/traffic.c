@@ -26,17 +26,22 @@ char _license[] SEC("license") = "GPL";
 #define PACKETS 16
 
 struct packet {
-	__u32 head[HEAD / 4];
-	__u32 surplus; /* bytes to cut */
+	__u64 head[HEAD / 8];
+	__u64 surplus; /* bytes to cut */
 };
 
 volatile const struct packet packets[PACKETS];
 volatile const __u32 packet_count = 1;
 volatile const __u32 out_ifindex;
-volatile const __u32 flows = 1;
-volatile const __u32 stride = 1; /* from flow to flow; less than flows */
 volatile const __u32 first_addr; /* the last four bytes of the first flow's source address, host order */
 volatile const __u32 first_port, ports = 1;
+
+/* Flow number n has source address n / ports and port n % ports, which are counted along instead of divided. */
+struct source {
+	__u32 number, addr, port;
+};
+volatile const struct source stride = { 1, 0, 0 }; /* from flow to flow; less than all */
+volatile const struct source all = { 1, 1, 0 };
 volatile const __u32 addr_at, port_at, l4_check_at; /* offsets in the frame */
 volatile const __u32 ip_check_at;		    /* 0: IPv6 has none */
 volatile const __u32 l4_check_kept;		    /* UDP without a checksum stays without */
@@ -45,7 +50,7 @@ volatile const __u32 is_udp;
 volatile const __u32 stamp_at;
 
 /* Written by the program while it runs, by its owner in between. */
-__u32 flow;
+struct source next;
 __u32 turn; /* whose of the packets it is */
 __u64 sent;
 __u64 until; /* a run that is interrupted is run again in full: no more than this many in all */
@@ -74,13 +79,34 @@ static __always_inline void *at(void *data, void *end, __u32 offset, __u32 size)
 	return p + size > end ? 0 : p;
 }
 
+/* advance goes on to the next flow, and after the last to the first. */
+static __always_inline void advance(void)
+{
+	next.number += stride.number;
+	next.addr += stride.addr;
+	next.port += stride.port;
+	if (next.port >= ports) {
+		next.port -= ports;
+		next.addr++;
+	}
+	if (next.number >= all.number) {
+		next.number -= all.number;
+		next.addr -= all.addr;
+		if (next.port < all.port) {
+			next.port += ports;
+			next.addr--;
+		}
+		next.port -= all.port;
+	}
+}
+
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	volatile const struct packet *packet = &packets[turn & (PACKETS - 1)];
-	__u32 *word = data;
-	__u32 addr, delta, l4_delta = 0;
+	__u64 *word = data;
+	__u32 delta, l4_delta = 0;
 	__be32 *saddr;
 	__be16 *sport, *check;
 	__be32 new_addr;
@@ -98,12 +124,14 @@ int generate(struct xdp_md *ctx)
 		due += gap;
 	}
 #pragma unroll
-	for (i = 0; i < LEAST / 4; i++)
+	for (i = 0; i < LEAST / 8; i++)
 		word[i] = packet->head[i];
 	if (data + HEAD <= end) {
 #pragma unroll
-		for (i = LEAST / 4; i < HEAD / 4; i++)
+		for (i = LEAST / 8; i < HEAD / 8; i++)
 			word[i] = packet->head[i];
+	} else {
+		*(__u32 *)&word[LEAST / 8] = packet->head[LEAST / 8]; /* LEAST is 4 more than 7 words; this machine is little-endian */
 	}
 
 	saddr = at(data, end, addr_at, sizeof(*saddr));
@@ -111,9 +139,8 @@ int generate(struct xdp_md *ctx)
 	check = at(data, end, l4_check_at, sizeof(*check));
 	if (!saddr || !sport || !check)
 		return XDP_DROP;
-	addr = first_addr + flow / ports;
-	new_addr = bpf_htonl(addr);
-	new_port = bpf_htons(first_port + flow % ports);
+	new_addr = bpf_htonl(first_addr + next.addr);
+	new_port = bpf_htons(first_port + next.port);
 
 	/* RFC 1624, equation 3: HC' = ~(~HC + ~m + m') */
 	delta = (~*saddr & 0xffff) + (~*saddr >> 16) + (new_addr & 0xffff) + (new_addr >> 16);
@@ -144,9 +171,7 @@ int generate(struct xdp_md *ctx)
 	*sport = new_port;
 
 	sent++;
-	flow += stride;
-	if (flow >= flows)
-		flow -= flows;
+	advance();
 	if (packet_count > 1) {
 		turn = turn + 1 < packet_count ? turn + 1 : 0;
 		if (packet->surplus && bpf_xdp_adjust_tail(ctx, -(int)packet->surplus))

@@ -27,14 +27,21 @@ type trafficMac struct {
 
 type trafficPacket struct {
 	_       structs.HostLayout
-	Head    [20]uint32
-	Surplus uint32
+	Head    [10]uint64
+	Surplus uint64
 }
 
 type trafficSample struct {
 	_      structs.HostLayout
 	Length uint32
 	Data   [2048]uint8
+}
+
+type trafficSource struct {
+	_      structs.HostLayout
+	Number uint32
+	Addr   uint32
+	Port   uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -48,11 +55,10 @@ const (
 	trafficProgRedirect      = "redirect"
 	trafficProgSink          = "sink"
 	trafficVarAddrAt         = "addr_at"
+	trafficVarAll            = "all"
 	trafficVarDue            = "due"
 	trafficVarFirstAddr      = "first_addr"
 	trafficVarFirstPort      = "first_port"
-	trafficVarFlow           = "flow"
-	trafficVarFlows          = "flows"
 	trafficVarGap            = "gap"
 	trafficVarIpCheckAt      = "ip_check_at"
 	trafficVarIsUdp          = "is_udp"
@@ -60,6 +66,7 @@ const (
 	trafficVarL4CheckKept    = "l4_check_kept"
 	trafficVarMacs           = "macs"
 	trafficVarMeasureLatency = "measure_latency"
+	trafficVarNext           = "next"
 	trafficVarOutIfindex     = "out_ifindex"
 	trafficVarPacketCount    = "packet_count"
 	trafficVarPackets        = "packets"
@@ -136,11 +143,10 @@ type trafficMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
 	AddrAt         *ebpf.VariableSpec `ebpf:"addr_at"`
+	All            *ebpf.VariableSpec `ebpf:"all"`
 	Due            *ebpf.VariableSpec `ebpf:"due"`
 	FirstAddr      *ebpf.VariableSpec `ebpf:"first_addr"`
 	FirstPort      *ebpf.VariableSpec `ebpf:"first_port"`
-	Flow           *ebpf.VariableSpec `ebpf:"flow"`
-	Flows          *ebpf.VariableSpec `ebpf:"flows"`
 	Gap            *ebpf.VariableSpec `ebpf:"gap"`
 	IpCheckAt      *ebpf.VariableSpec `ebpf:"ip_check_at"`
 	IsUdp          *ebpf.VariableSpec `ebpf:"is_udp"`
@@ -148,6 +154,7 @@ type trafficVariableSpecs struct {
 	L4CheckKept    *ebpf.VariableSpec `ebpf:"l4_check_kept"`
 	Macs           *ebpf.VariableSpec `ebpf:"macs"`
 	MeasureLatency *ebpf.VariableSpec `ebpf:"measure_latency"`
+	Next           *ebpf.VariableSpec `ebpf:"next"`
 	OutIfindex     *ebpf.VariableSpec `ebpf:"out_ifindex"`
 	PacketCount    *ebpf.VariableSpec `ebpf:"packet_count"`
 	Packets        *ebpf.VariableSpec `ebpf:"packets"`
@@ -201,11 +208,10 @@ func (m *trafficMaps) Close() error {
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
 	AddrAt         *ebpf.Variable `ebpf:"addr_at"`
+	All            *ebpf.Variable `ebpf:"all"`
 	Due            *ebpf.Variable `ebpf:"due"`
 	FirstAddr      *ebpf.Variable `ebpf:"first_addr"`
 	FirstPort      *ebpf.Variable `ebpf:"first_port"`
-	Flow           *ebpf.Variable `ebpf:"flow"`
-	Flows          *ebpf.Variable `ebpf:"flows"`
 	Gap            *ebpf.Variable `ebpf:"gap"`
 	IpCheckAt      *ebpf.Variable `ebpf:"ip_check_at"`
 	IsUdp          *ebpf.Variable `ebpf:"is_udp"`
@@ -213,6 +219,7 @@ type trafficVariables struct {
 	L4CheckKept    *ebpf.Variable `ebpf:"l4_check_kept"`
 	Macs           *ebpf.Variable `ebpf:"macs"`
 	MeasureLatency *ebpf.Variable `ebpf:"measure_latency"`
+	Next           *ebpf.Variable `ebpf:"next"`
 	OutIfindex     *ebpf.Variable `ebpf:"out_ifindex"`
 	PacketCount    *ebpf.Variable `ebpf:"packet_count"`
 	Packets        *ebpf.Variable `ebpf:"packets"`
