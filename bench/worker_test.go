@@ -167,7 +167,11 @@ func (e *established) benchmark(b *testing.B) {
 			b.Fatalf("%d connections, want %d", used, len(list))
 		}
 	}
-	timed(b, func() { e.rig.turns(b.N) })
+	if *calibrated {
+		calibrate(b, int(e.rig.worker.Counters().Connections), e.rig.turns)
+	} else {
+		timed(b, func() { e.rig.turns(b.N) })
+	}
 	if c := e.rig.worker.Counters(); c.ToServer != c.Received {
 		b.Fatalf("%d of %d packets forwarded", c.ToServer, c.Received)
 	}
