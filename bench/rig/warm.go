@@ -17,9 +17,9 @@ const (
 	warmUpMissed = 0.01
 )
 
-// warmUp brings a candidate to where it stays: each flow has opened its connection, and has sent once more. The second packet costs more than
-// all that follow: it changes the connection's state in weir (conntrack.Seen) as in the kernel (nf_conntrack_proto_udp.c), and with a million
-// flows the whole stretch that is measured may be made of second packets.
+// warmUp brings a candidate to where it stays: each flow has opened its connection, and has sent once more. The second packet of a UDP flow costs
+// weir some 100 to 200 ns more than all that follow, since it changes the connection's state (conntrack.Seen; bench/RESULTS.md), and with a million flows
+// nearly all that is measured would be second packets.
 func (s *setting) warmUp(ctx context.Context) error {
 	rate := float64(warmUpRate)
 	for _, packets := range [][][]byte{s.opening(), s.packets()} {
