@@ -25,7 +25,8 @@ type goals struct {
 	list []Goal
 }
 
-// Judge compares the medians of a full run with what they are to be; a ratio is the median of what the two had to each other in each run (ratio). There is a row for each goal, also for those not measured.
+// Judge compares the medians of a full run with what they are to be; a ratio is the median of what the two had to each other in each run (see
+// ratio). There is a row for each goal, also for those not measured.
 func (r *Report) Judge() {
 	g := &goals{Report: r}
 	g.inMemory()
