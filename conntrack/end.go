@@ -35,9 +35,13 @@ func (t *Table) end(ref Ref, now uint32, why cause) bool {
 	e := &t.mem.entries[n]
 
 	t.lock(&locks)
-	if !t.Load(ref, &c) || !t.mayEnd(n, &c, now, why) {
-		t.unlock(&locks)
-		return false
+	for ended := false; !ended; {
+		h := e[wHead].Load()
+		if !t.Load(ref, &c) || !t.mayEnd(n, &c, now, why) {
+			t.unlock(&locks)
+			return false
+		}
+		ended = e[wHead].CompareAndSwap(h, packHead(ref.incarnation()+1, 0, 0, 0, 0)) // else it has just been flagged: is it still to end?
 	}
 	if c.Flags&Retired == 0 {
 		t.remove(hash, n)
@@ -46,7 +50,6 @@ func (t *Table) end(ref Ref, now uint32, why cause) bool {
 		t.remove(reverseHash, n|reverseSlot)
 	}
 	t.mem.due[n].Store(0)
-	e[wHead].Store(packHead(ref.incarnation()+1, 0, 0, 0, 0))
 	t.stripes[locks.at[0]].ended[why]++
 	t.unlock(&locks)
 

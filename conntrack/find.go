@@ -154,12 +154,12 @@ func (e *entry) forward(src, dst lb.Addr, ports uint32, proto lb.Proto, kind Fla
 	}
 }
 
-// Passes tells the connection of a Forward hit of its packet, as Packet does, if that changes nothing but the coarse second; false: it is for
-// Packet. That is so for nearly all packets.
+// Passes tells the connection of a Forward hit of its packet, as Packet does, if that changes nothing but the coarse second, and that a UDP flow's second
+// packet has come; false: it is for Packet. That is so for nearly all packets.
 func (t *Table) Passes(h Hit, tcpFlags uint8, now uint32) bool {
 	v := t.timeouts.Load()
 	if headProto(h.head) == lb.UDP {
-		if headFlags(h.head)&Seen == 0 || v.UDP != uint32(h.timer) {
+		if v.UDP != uint32(h.timer) || headFlags(h.head)&Seen == 0 && !t.flag(h, Seen) {
 			return false
 		}
 	} else if !v.keepsTCP(h.head, uint32(h.timer), Forward, tcpFlags) {
@@ -171,11 +171,11 @@ func (t *Table) Passes(h Hit, tcpFlags uint8, now uint32) bool {
 	return true
 }
 
-// PassesBack is Passes for a Reverse hit, whose connection is in c.
+// PassesBack is Passes for a Reverse hit, whose connection is in c. A template wants to hear of the first answer, so that one is for Packet.
 func (t *Table) PassesBack(h Hit, c *Conn, tcpFlags uint8, now uint32) bool {
 	v := t.timeouts.Load()
 	if c.Proto == lb.UDP {
-		if c.Flags&(Seen|Answered) != Seen|Answered || v.UDP != c.Timeout {
+		if v.UDP != c.Timeout || c.Flags&(Seen|Answered) != Seen|Answered && (c.Flags&HasControl != 0 || !t.flag(h, Seen|Answered)) {
 			return false
 		}
 	} else if !v.keepsTCP(h.head, c.Timeout, Reverse, tcpFlags) {
@@ -185,6 +185,12 @@ func (t *Table) PassesBack(h Hit, c *Conn, tcpFlags uint8, now uint32) bool {
 		touchSince(&t.mem.entries[uint32(h.where)][wServer], uint64(c.ServerID)<<32|uint64(c.LastSeen), now)
 	}
 	return true
+}
+
+// flag sets flags of a UDP connection whose head is still as it was found. The stripe is not held, so who holds it changes the head by
+// compare-and-swap, too.
+func (t *Table) flag(h Hit, flags Flags) bool {
+	return t.mem.entries[uint32(h.where)][wHead].CompareAndSwap(h.head, h.head|uint64(flags))
 }
 
 // keepsTCP reports whether a connection with that head and timeout is one of TCP, and a packet leaves both what they are.

@@ -40,18 +40,22 @@ func (t *Table) change(ref Ref, c *Conn, v *Timeouts, dir Dir, tcpFlags uint8, n
 	s := t.stripe(c)
 	s.Lock()
 	defer s.Unlock()
-	h := e[wHead].Load()
-	if headIncarnation(h) != ref.incarnation() || headFree(h) {
-		return false
+	var old Conn
+	for {
+		h := e[wHead].Load()
+		if headIncarnation(h) != ref.incarnation() || headFree(h) {
+			return false
+		}
+		c.setHead(h)
+		old = *c
+		c.State, c.Flags = c.after(v, dir, tcpFlags)
+		c.Timeout, c.LastSeen = v.of(c.Proto, c.State), now
+		e[wTimer].Store(e[wTimer].Load()&^0xffffffff | uint64(c.Timeout))
+		e.touch(now)
+		if e[wHead].CompareAndSwap(h, packHead(headIncarnation(h), c.Proto, c.Mode, c.State, c.Flags)) {
+			break // else flag or assure was faster
+		}
 	}
-	c.setHead(h)
-	old := *c
-	c.State, c.Flags = c.after(v, dir, tcpFlags)
-	c.Timeout, c.LastSeen = v.of(c.Proto, c.State), now
-
-	e[wTimer].Store(e[wTimer].Load()&^0xffffffff | uint64(c.Timeout))
-	e.touch(now)
-	e[wHead].Store(packHead(headIncarnation(h), c.Proto, c.Mode, c.State, c.Flags))
 	t.mem.due.lower(n, now+c.Timeout)
 	if server := t.servers.get(c.ServerID); old.State.Active() != c.State.Active() {
 		server.counter(0, c.State).Add(1)
