@@ -136,8 +136,11 @@ func (w *Worker) Turn() (taken int, done bool) {
 		taken += n
 		w.count.Batches++
 		w.count.Received += uint64(n)
+		fetch(w.frames[:min(group, n)])
 		for first := 0; first < n; first += group {
-			w.handleGroup(t, in, w.frames[first:min(first+group, n)])
+			last := min(first+group, n)
+			fetch(w.frames[last:min(last+group, n)])
+			w.handleGroup(t, in, w.frames[first:last])
 		}
 	}
 	for i := range w.queues {
