@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"weir/control/api"
 	"weir/internal/testnet"
 	"weir/lb"
@@ -30,7 +32,14 @@ type ChangePlan struct {
 	Flows    int           `json:"flows"`    // that they belong to
 	// Connections in the table while it is listed; 0: it is not.
 	Connections int `json:"connections"`
+	// Only these of ChangeParts; empty: all of them.
+	Only []string `json:"only,omitempty"`
 }
+
+// ChangeParts are what may be measured alone. Rules are loaded for each of them.
+var ChangeParts = []string{"restore", "list", "single", "load"}
+
+func (p *ChangePlan) has(part string) bool { return len(p.Only) == 0 || slices.Contains(p.Only, part) }
 
 // DefaultChangePlan is what weir is to be measured by.
 func DefaultChangePlan() ChangePlan {
@@ -71,14 +80,28 @@ type Command struct {
 type Stretch struct {
 	Sent, Arrived       uint64
 	Received, Forwarded uint64 // of them, by weir's workers
-	Took                time.Duration
-	Changes             int     // that were answered
-	Answer              Spread  // how long that took
-	LoadAvg             float64 // of the machine in the last minute
+	Losses              Losses
+	Took, CPU           time.Duration // CPU: of weir meanwhile
+	Changes             int           // that were answered
+	Answer              Spread        // how long that took
+	LoadAvg             float64       // of the machine in the last minute
 }
 
 // Lost is how many packets did not arrive.
 func (s Stretch) Lost() int64 { return int64(s.Sent) - int64(s.Arrived) }
+
+// Losses are packets that did not arrive, by where they were lost.
+type Losses struct {
+	Wire    uint64 // in front of the director's interface: its receiving ring was full, or the redirect found no room
+	Socket  uint64 // of those, by the AF_XDP socket: its ring was full, or it had no frame
+	Stopped uint64 // by workers, for any reason
+	Room    uint64 // by weir, the transmit ring being full
+	Behind  uint64 // behind the director, in front of the servers' interface
+}
+
+func (l Losses) since(before Losses) Losses {
+	return Losses{l.Wire - before.Wire, l.Socket - before.Socket, l.Stopped - before.Stopped, l.Room - before.Room, l.Behind - before.Behind}
+}
 
 // The networks of the loaded rules.
 var (
@@ -120,15 +143,17 @@ func Changes(ctx context.Context, p Programs, plan ChangePlan, progress func(str
 }
 
 func (t *changeTest) run(ctx context.Context, r *ChangeReport) error {
-	for _, load := range []struct {
+	type load struct {
 		what  string
 		first netip.Addr
 		flags []string
-	}{
-		{"behind a router", behindRouter, nil},
-		{"on link, none of them known", onLink, nil},
-		{"behind a router, --assign-addresses", behindRouter, []string{"--assign-addresses"}},
-	} {
+	}
+	last := load{"behind a router", behindRouter, nil}
+	loads := []load{{"behind a router, --assign-addresses", behindRouter, []string{"--assign-addresses"}}, {"on link, none of them known", onLink, nil}, last}
+	if !t.plan.has("restore") {
+		loads = loads[len(loads)-1:]
+	}
+	for _, load := range loads {
 		if err := t.start(load.flags...); err != nil {
 			return err
 		}
@@ -142,26 +167,27 @@ func (t *changeTest) run(ctx context.Context, r *ChangeReport) error {
 		if s, err := t.client.Status(ctx); err != nil || s.Services != t.plan.Services || s.Servers != t.plan.Services*t.plan.Servers {
 			return fmt.Errorf("after -R there are %d services with %d servers: %w", s.Services, s.Servers, err)
 		}
-		if len(load.flags) == 0 { // the last one goes on
+		if load.what != last.what { // that one goes on
 			if err := t.stop(); err != nil {
 				return err
 			}
 		}
 	}
-	if err := t.lists(ctx, r); err != nil {
-		return err
-	}
-	t.progress(fmt.Sprintf("%d changes, one after the other", t.plan.Singles))
-	var err error
-	if r.Single, err = t.singles(ctx); err != nil {
-		return err
-	}
-	if err := t.underLoad(ctx, r); err != nil {
-		return err
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, *ChangeReport) error
+	}{{"list", t.lists}, {"single", t.singles}, {"load", t.underLoad}} {
+		if !t.plan.has(part.name) {
+			continue
+		}
+		if err := part.run(ctx, r); err != nil {
+			return err
+		}
 	}
 	if err := t.stop(); err != nil || t.plan.Connections == 0 {
 		return err
 	}
+	var err error
 	r.Paging, err = t.paging(ctx)
 	return err
 }
@@ -276,18 +302,20 @@ func (t *changeTest) scrape(ctx context.Context) (c Command, err error) {
 }
 
 // singles times changes of one server each, among all that are loaded; an answer says that workers have it.
-func (t *changeTest) singles(ctx context.Context) (Spread, error) {
+func (t *changeTest) singles(ctx context.Context, r *ChangeReport) error {
+	t.progress(fmt.Sprintf("%d changes, one after the other", t.plan.Singles))
 	var all []time.Duration
 	for i := range t.plan.Singles {
 		service, server := i*7919%t.plan.Services, i%t.plan.Servers
 		line := fmt.Sprintf("-e -t %s -r %s -m -w %d", vipOf(service), t.serverOf(behindRouter, service, server), 1+i%9)
 		began := time.Now()
 		if _, err := t.client.Change(ctx, change(line)); err != nil {
-			return Spread{}, err
+			return err
 		}
 		all = append(all, time.Since(began))
 	}
-	return spread(all), nil
+	r.Single = spread(all)
+	return nil
 }
 
 func change(lines ...string) api.Change {
@@ -358,16 +386,18 @@ func (t *changeTest) open(ctx context.Context) error {
 func (t *changeTest) stretch(ctx context.Context, f func(context.Context) ([]time.Duration, error)) (s Stretch, err error) {
 	before, err := t.sink.Total()
 	status, err2 := t.client.Status(ctx)
-	if err = errors.Join(err, err2); err != nil {
+	lost, err3 := t.losses(&status)
+	if err = errors.Join(err, err2, err3); err != nil {
 		return s, err
 	}
+	cpu := threadTime([]int{t.weir.Pid})
 	src, err := t.send(ctx, order{packets: t.packets(), rate: t.plan.Packets})
 	if err != nil {
 		return s, err
 	}
 	began := time.Now()
 	answers, err := f(ctx)
-	s.Took = time.Since(began)
+	s.Took, s.CPU = time.Since(began), threadTime([]int{t.weir.Pid})-cpu
 	s.Sent, err2 = src.stop()
 	if err = errors.Join(err, err2, ctx.Err()); err != nil {
 		return s, err
@@ -377,7 +407,35 @@ func (t *changeTest) stretch(ctx context.Context, f func(context.Context) ([]tim
 	then, err2 := t.client.Status(ctx)
 	s.Received, s.Forwarded = then.Packets.Received-status.Packets.Received, then.Packets.ToServer-status.Packets.ToServer
 	s.Arrived, s.Changes, s.Answer, s.LoadAvg = after.Packets-before.Packets, len(answers), spread(answers), loadAverage()
-	return s, errors.Join(err, err2)
+	all, err3 := t.losses(&then)
+	s.Losses = all.since(lost)
+	return s, errors.Join(err, err2, err3)
+}
+
+// losses are all since the director and its interfaces began.
+func (t *changeTest) losses(s *api.Status) (l Losses, err error) {
+	for _, i := range s.Interfaces {
+		l.Socket += i.RxDropped + i.RxRingFull
+		l.Room += i.NoRoom
+	}
+	for _, stop := range s.Stops {
+		l.Stopped += stop.Packets
+	}
+	for _, end := range []struct {
+		d    *testnet.Device
+		lost *uint64
+	}{{t.front, &l.Wire}, {t.out, &l.Behind}} {
+		if err := end.d.NS.Do(func() error {
+			link, err := netlink.LinkByIndex(end.d.Index)
+			if err == nil {
+				*end.lost = link.Attrs().Statistics.RxDropped
+			}
+			return err
+		}); err != nil {
+			return l, fmt.Errorf("%s: %w", end.d.Name, err)
+		}
+	}
+	return l, nil
 }
 
 // maxRSS returns the most memory that a process has had (proc(5), VmHWM), in bytes.

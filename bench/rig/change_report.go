@@ -13,24 +13,38 @@ func (r *ChangeReport) Print(w io.Writer) {
 	p := r.Plan
 	fmt.Fprintf(w, "%s, Linux %s, %s\n", r.Machine, r.Kernel, r.Begin.UTC().Format("2006-01-02 15:04 UTC"))
 	fmt.Fprintf(w, "\n%s services × %s servers, each with an address of its own\n", count(p.Services), count(p.Servers))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\ttook\tCPU of weir\tprinted\tloadavg\t")
-	for _, c := range append(r.Restores, r.Lists...) {
-		c.print(t)
+	table := func(title, head string, rows func(io.Writer)) {
+		fmt.Fprintf(w, "%s\n", title)
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(t, head)
+		rows(t)
+		t.Flush()
 	}
-	t.Flush()
-	fmt.Fprintf(w, "\nOne change after the other, until every worker has it\n")
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tchanges\tp50\tp99\tp99.9\tmax\t")
-	r.Single.print(t, "nothing else going on")
-	r.Changing.Answer.print(t, fmt.Sprintf("%.0f changes/s under load", p.Rate))
-	t.Flush()
-	fmt.Fprintf(w, "\n%.0f packets/s of %s established connections\n", p.Packets, count(p.Flows))
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tfor\tchanges/s\tsent\treceived by weir\tforwarded\tarrived\tlost\tloadavg\t")
-	r.Quiet.print(t, "without changes")
-	r.Changing.print(t, "with changes")
-	t.Flush()
+	table("", "\ttook\tCPU of weir\tprinted\tloadavg\t", func(t io.Writer) {
+		for _, c := range append(r.Restores, r.Lists...) {
+			c.print(t)
+		}
+	})
+	table("\nOne change after the other, until every worker has it", "\tchanges\tp50\tp99\tp99.9\tmax\t", func(t io.Writer) {
+		r.Single.print(t, "nothing else going on")
+		r.Changing.Answer.print(t, fmt.Sprintf("%.0f changes/s under load", p.Rate))
+	})
+	if r.Quiet.Sent > 0 {
+		table(fmt.Sprintf("\n%.0f packets/s of %s established connections", p.Packets, count(p.Flows)),
+			"\tfor\tchanges/s\tsent\treceived by weir\tforwarded\tarrived\tlost\tCPU of weir\tloadavg\t", func(t io.Writer) {
+				r.Quiet.print(t, "without changes")
+				r.Changing.print(t, "with changes")
+			})
+		for _, s := range []struct {
+			what string
+			Stretch
+		}{{"without changes", r.Quiet}, {"with changes", r.Changing}} {
+			if l := s.Losses; s.Lost() != 0 {
+				fmt.Fprintf(w, "Lost %s: %s in front of the director's interface, %s by its sockets, %s stopped by weir, %s for want of room to transmit, %s in front of the servers'.\n",
+					s.what, count(int(l.Wire-min(l.Wire, l.Socket))), count(int(l.Socket)), count(int(l.Stopped)), count(int(l.Room)), count(int(l.Behind)))
+			}
+		}
+	}
 	if g := r.Paging; g != nil {
 		g.print(w)
 	}
@@ -45,8 +59,8 @@ func (s Spread) print(t io.Writer, what string) {
 }
 
 func (s Stretch) print(t io.Writer, what string) {
-	fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t%.1f\t\n", what, s.Took.Round(100*time.Millisecond), float64(s.Changes)/s.Took.Seconds(),
-		count(int(s.Sent)), count(int(s.Received)), count(int(s.Forwarded)), count(int(s.Arrived)), count(int(s.Lost())), s.LoadAvg)
+	fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t\n", what, s.Took.Round(100*time.Millisecond), float64(s.Changes)/s.Took.Seconds(),
+		count(int(s.Sent)), count(int(s.Received)), count(int(s.Forwarded)), count(int(s.Arrived)), count(int(s.Lost())), round(s.CPU), s.LoadAvg)
 }
 
 func (p *Paging) print(w io.Writer) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,9 @@ func changes(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return nil
 	}
 	if w.quick {
+		only := plan.Only
 		plan = rig.QuickChangePlan()
+		plan.Only = only
 	}
 	var problems []error
 	for _, c := range []struct {
@@ -55,6 +58,11 @@ func changes(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	} {
 		if !c.ok {
 			problems = append(problems, fmt.Errorf(c.format, c.args...))
+		}
+	}
+	for _, part := range plan.Only {
+		if !slices.Contains(rig.ChangeParts, part) {
+			problems = append(problems, fmt.Errorf("--only %q: allowed are %s", part, strings.Join(rig.ChangeParts, ", ")))
 		}
 	}
 	if len(problems) > 0 {

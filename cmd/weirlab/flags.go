@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -103,8 +104,10 @@ func changesFlags(plan *rig.ChangePlan) (*pflag.FlagSet, *changeWords) {
 	fs.Float64Var(&plan.Packets, "packets", plan.Packets, "a second: 1000 to 1e7")
 	fs.IntVar(&plan.Flows, "flows", plan.Flows, "connections that they belong to: 1 to 1000000")
 	fs.IntVar(&plan.Connections, "connections", plan.Connections, "in the table that is paged through; 0: none is, at most 16000000")
+	fs.StringSliceVar(&plan.Only, "only", nil, "of these `PARTS`, commas between them: "+strings.Join(rig.ChangeParts, ", ")+"; the paging is --connections'")
 	fs.BoolVar(&w.quick, "quick", false, "little of everything: shows in seconds that it works, not how fast")
 	fs.BoolVar(&w.json, "json", false, "print JSON instead of tables")
 	fs.BoolVarP(&w.help, "help", "h", false, "print this help and exit")
+	complete.Allow(fs, "only", rig.ChangeParts...)
 	return fs, w
 }

@@ -210,6 +210,7 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 		"bench, an odd mode":     {[]string{"bench", "--mode", "dr,gre"}, 2, `--mode "dr,gre": allowed are dr, nat, fullnat and tun`},
 		"bench, odd traffic":     {[]string{"bench", "--traffic", "sctp"}, 2, `--traffic "sctp": allowed are [udp tcp-syn`},
 		"changes too big":        {[]string{"changes", "--services", "3"}, 2, "--services 3: allowed are 4 to 100000"},
+		"changes, no part":       {[]string{"changes", "--only", "list,sleep"}, 2, `--only "sleep": allowed are restore, list, single, load`},
 		"changes of what":        {[]string{"changes", "up"}, 2, "changes takes flags only"},
 		"help":                   {[]string{"--help"}, 0, "Usage: weirlab"},
 	} {
