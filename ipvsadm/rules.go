@@ -11,30 +11,76 @@ import (
 // Rules are the services and servers that commands have built up, and the timeouts. The zero value is empty and ready to use.
 // Not safe for concurrent use; clones are independent of each other.
 type Rules struct {
-	list  []*service // in the order they were added
+	list  []*service // in the order they were added, nil where one was deleted
+	holes int        // in list
 	byKey map[lb.ServiceKey]*service
 	set   Timeouts // 0: the default
 	owner *byte    // whose address a service carries that may be changed in place
+
+	trying bool
+	undo   []func() // what Rollback does, last first
 }
 
 // service is changed in place only by the Rules that own it; clones share it until one of them changes it.
 type service struct {
 	Service
 	owner *byte
+	place int // in list: the same in all Rules that share it
 }
 
-// Clone returns a copy. It costs one pointer and one map entry a service; services are copied when one of the two changes them.
+// Clone returns a copy. It costs one pointer a service until it is changed; services are copied when one of the two changes them.
 func (r *Rules) Clone() *Rules {
 	r.owner = nil // from here on neither may change what both have
-	n := &Rules{list: slices.Clone(r.list), byKey: make(map[lb.ServiceKey]*service, len(r.list)), set: r.set}
-	for _, s := range r.list {
-		n.byKey[s.Key] = s
+	return &Rules{list: slices.Clone(r.list), holes: r.holes, set: r.set}
+}
+
+// Begin starts a change that Rollback takes back whole and Commit keeps. It costs what it changes, however many rules there are. Nothing else may be
+// asked of the rules meanwhile than to Check, Apply, and look at one service.
+func (r *Rules) Begin() {
+	r.owner, r.trying = nil, true // what is changed first is copied first
+}
+
+// Commit ends what Begin began: it stays.
+func (r *Rules) Commit() { r.trying, r.undo = false, nil }
+
+// Rollback ends what Begin began: the rules are as they were.
+func (r *Rules) Rollback() {
+	for _, f := range slices.Backward(r.undo) {
+		f()
 	}
-	return n
+	r.owner = nil
+	r.Commit()
+}
+
+// note has Rollback call f, if one may come.
+func (r *Rules) note(f func()) {
+	if r.trying {
+		r.undo = append(r.undo, f)
+	}
 }
 
 // Len returns the number of services.
-func (r *Rules) Len() int { return len(r.list) }
+func (r *Rules) Len() int { return len(r.list) - r.holes }
+
+// all yields the services in the order they were added.
+func (r *Rules) all(yield func(*service) bool) {
+	for _, s := range r.list {
+		if s != nil && !yield(s) {
+			return
+		}
+	}
+}
+
+// index returns the services by their keys. A clone that nobody looks into, as one is that is written to a file, needs none.
+func (r *Rules) index() map[lb.ServiceKey]*service {
+	if r.byKey == nil {
+		r.byKey = make(map[lb.ServiceKey]*service, r.Len())
+		for s := range r.all {
+			r.byKey[s.Key] = s
+		}
+	}
+	return r.byKey
+}
 
 // Timeouts returns what --set has set, and the defaults for the rest.
 func (r *Rules) Timeouts() Timeouts {
@@ -51,9 +97,9 @@ func (t *Timeouts) update(by Timeouts) {
 // change it.
 func (r *Rules) Services() []lb.Service {
 	r.owner = nil // the servers' slices are the caller's too now
-	all := make([]lb.Service, len(r.list))
-	for i, s := range r.list {
-		all[i] = s.Service.Service
+	all := make([]lb.Service, 0, r.Len())
+	for s := range r.all {
+		all = append(all, s.Service.Service)
 	}
 	return all
 }
@@ -61,9 +107,9 @@ func (r *Rules) Services() []lb.Service {
 // Listing returns the rules in the form List and Save print, all counters at nothing. The same holds for it as for Services.
 func (r *Rules) Listing() Listing {
 	r.owner = nil
-	l := Listing{Timeouts: r.Timeouts(), Services: make([]ListedService, len(r.list))}
-	for i, s := range r.list {
-		l.Services[i].Service = s.Service
+	l := Listing{Timeouts: r.Timeouts(), Services: make([]ListedService, 0, r.Len())}
+	for s := range r.all {
+		l.Services = append(l.Services, ListedService{Service: s.Service})
 	}
 	return l
 }
@@ -92,7 +138,7 @@ func (r *Rules) Check(c Command) error {
 
 // check is Check for everything that ipvsadm can do.
 func (r *Rules) check(c Command) error {
-	s := r.byKey[c.Service.Key]
+	s := r.index()[c.Service.Key]
 	switch c.Op {
 	case OpAddService:
 		if s != nil {
@@ -153,7 +199,7 @@ func (r *Rules) apply(c Command) error {
 	if err := r.check(c); err != nil {
 		return err
 	}
-	s := r.byKey[c.Service.Key]
+	s := r.index()[c.Service.Key]
 	switch c.Op {
 	case OpAddService:
 		r.add(c.Service)
@@ -163,11 +209,11 @@ func (r *Rules) apply(c Command) error {
 		s.Service = c.Service
 		s.Servers = servers
 	case OpDeleteService:
-		delete(r.byKey, s.Key)
-		i := slices.Index(r.list, s)
-		r.list = slices.Delete(r.list, i, i+1)
+		r.remove(s)
 	case OpFlush:
-		r.list, r.byKey = nil, nil
+		list, holes, byKey := r.list, r.holes, r.byKey
+		r.note(func() { r.list, r.holes, r.byKey = list, holes, byKey })
+		r.list, r.holes, r.byKey = nil, 0, nil
 	case OpAddServer:
 		s = r.own(s)
 		s.Servers = append(s.Servers, c.Server)
@@ -179,6 +225,8 @@ func (r *Rules) apply(c Command) error {
 		i := s.index(c.Server)
 		s.Servers = slices.Delete(s.Servers, i, i+1)
 	case OpSetTimeouts:
+		before := r.set
+		r.note(func() { r.set = before })
 		r.set.update(c.Timeouts)
 	}
 	return nil
@@ -186,7 +234,7 @@ func (r *Rules) apply(c Command) error {
 
 // Service returns one service with its servers, which are the caller's own; false if there is none.
 func (r *Rules) Service(key lb.ServiceKey) (Service, bool) {
-	s := r.byKey[key]
+	s := r.index()[key]
 	if s == nil {
 		return Service{}, false
 	}
@@ -197,7 +245,7 @@ func (r *Rules) Service(key lb.ServiceKey) (Service, bool) {
 
 // Peek is Service without the copy: the servers are the rules' own, to be looked at until the next change.
 func (r *Rules) Peek(key lb.ServiceKey) (*Service, bool) {
-	s := r.byKey[key]
+	s := r.index()[key]
 	if s == nil {
 		return &Service{}, false
 	}
@@ -205,12 +253,44 @@ func (r *Rules) Peek(key lb.ServiceKey) (*Service, bool) {
 }
 
 func (r *Rules) add(svc Service) {
-	if r.byKey == nil {
-		r.byKey = map[lb.ServiceKey]*service{}
-	}
-	s := &service{Service: svc, owner: r.ownerID()}
+	r.close()
+	s := &service{Service: svc, owner: r.ownerID(), place: len(r.list)}
+	r.note(func() {
+		r.list = r.list[:s.place]
+		delete(r.byKey, svc.Key)
+	})
 	r.list = append(r.list, s)
-	r.byKey[svc.Key] = s
+	r.index()[svc.Key] = s
+}
+
+func (r *Rules) remove(s *service) {
+	r.note(func() {
+		r.put(s)
+		r.holes--
+	})
+	delete(r.byKey, s.Key)
+	r.list[s.place] = nil
+	r.holes++
+}
+
+// put has s in the place that is its.
+func (r *Rules) put(s *service) {
+	r.list[s.place] = s
+	r.byKey[s.Key] = s
+}
+
+// close closes the holes once they are most of the list. Who was moved is another service: clones have the one before.
+func (r *Rules) close() {
+	if r.trying || r.holes <= len(r.list)/2 {
+		return
+	}
+	list := make([]*service, 0, r.Len())
+	for s := range r.all {
+		s = &service{Service: s.Service, place: len(list)}
+		list = append(list, s)
+		r.byKey[s.Key] = s
+	}
+	r.list, r.holes = list, 0
 }
 
 // own returns s, or a copy that has taken its place, to be changed.
@@ -218,10 +298,10 @@ func (r *Rules) own(s *service) *service {
 	if s.owner == r.ownerID() {
 		return s
 	}
-	c := &service{Service: s.Service, owner: r.owner}
+	c := &service{Service: s.Service, owner: r.owner, place: s.place}
 	c.Servers = slices.Clone(s.Servers)
-	r.list[slices.Index(r.list, s)] = c
-	r.byKey[c.Key] = c
+	r.note(func() { r.put(s) })
+	r.put(c)
 	return c
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -201,6 +203,92 @@ func TestCloneIsCheap(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(10, func() { r.Clone() }); n > 50 {
 		t.Errorf("%v allocations for 1,000 services", n)
+	}
+}
+
+// Whatever a change did, Rollback leaves the rules as they were and Commit as they would be without Begin; and who has a clone of before does not notice.
+func TestRollbackLeavesWhatWas(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	command := func() string {
+		service := fmt.Sprintf("-t 192.0.2.%d:80", 1+r.IntN(6))
+		server := fmt.Sprintf(" -r 10.0.0.%d", 1+r.IntN(3))
+		switch r.IntN(16) {
+		case 0, 1, 2, 3:
+			return "-A " + service
+		case 4, 5, 6:
+			return "-a " + service + server
+		case 7, 8:
+			return fmt.Sprintf("-e %s%s -w %d", service, server, r.IntN(9))
+		case 9:
+			return "-d " + service + server
+		case 10:
+			return "-E " + service + " -s rr"
+		case 11, 12, 13:
+			return "-D " + service
+		case 14:
+			return fmt.Sprintf("--set %d %d %d", 1+r.IntN(9), 1+r.IntN(9), 1+r.IntN(9))
+		}
+		return "-C"
+	}
+	var rules, model Rules // model: the same commands one by one, and copies of it instead of Begin
+	done := 0
+	for range 3000 {
+		clone, before := rules.Clone(), text(t, &model)
+		next := new(Rules)
+		for _, s := range model.Services() {
+			s.Servers = slices.Clone(s.Servers)
+			next.add(Service{Service: s})
+		}
+		next.set = model.set
+		rules.Begin()
+		for range 1 + r.IntN(8) {
+			c, err := ParseLine(command())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := rules.Apply(c), next.Apply(c)
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("%s: %v, want %v", c, got, want)
+			}
+			if got == nil {
+				done++
+			}
+		}
+		if r.IntN(2) == 0 {
+			rules.Rollback()
+		} else {
+			rules.Commit()
+			model = *next
+		}
+		if got, want := text(t, &rules), text(t, &model); got != want {
+			t.Fatalf("the rules are\n%swant\n%s", got, want)
+		}
+		if got := text(t, clone); got != before {
+			t.Fatalf("a clone became\n%swas\n%s", got, before)
+		}
+		if rules.Len() != model.Len() || len(rules.Services()) != model.Len() {
+			t.Fatalf("%d services, want %d", rules.Len(), model.Len())
+		}
+	}
+	if done < 3000 {
+		t.Errorf("only %d commands were done", done)
+	}
+}
+
+// A change of one service costs the same among many.
+func TestChangeAmongManyIsCheap(t *testing.T) {
+	r := build(t)
+	for i := range 1000 {
+		apply(t, r, fmt.Sprintf("-A -t 10.1.%d.%d:80", i/250, i%250))
+	}
+	n := testing.AllocsPerRun(10, func() {
+		r.Begin()
+		apply(t, r, "-E -t 10.1.1.1:80 -s rr")
+		apply(t, r, "-D -t 10.1.1.1:80")
+		r.Rollback()
+	})
+	if n > 100 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

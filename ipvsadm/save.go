@@ -36,7 +36,7 @@ func (r *Rules) WriteTo(w io.Writer) (int64, error) {
 	if r.set != (Timeouts{}) {
 		fmt.Fprintf(out, "--set %d %d %d\n", r.set.TCP, r.set.TCPFin, r.set.UDP)
 	}
-	for _, s := range r.list {
+	for s := range r.all {
 		p.ruleService(&s.Service)
 		for i := range s.Servers {
 			p.ruleServer(&s.Service, &s.Servers[i])

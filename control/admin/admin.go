@@ -106,7 +106,7 @@ func (d *Director) settle(ctx context.Context) error {
 
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
-	e := edit{Director: d, rules: d.rules}
+	e := edit{Director: d}
 	for i := range commands {
 		err := e.check(&commands[i])
 		if err == nil {
@@ -129,7 +129,14 @@ const maxProblems = 100
 
 // whole does all commands or none.
 func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err error) {
-	e := edit{Director: d, rules: d.rules.Clone()}
+	d.rules.Begin()
+	kept := false
+	defer func() {
+		if !kept {
+			d.rules.Rollback()
+		}
+	}()
+	e := edit{Director: d}
 	for i := range commands {
 		err := e.check(&commands[i])
 		if err == nil {
@@ -148,7 +155,8 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 	if err := e.addAddresses(); err != nil {
 		return done, errors.Join(err, d.remove(added))
 	}
-	d.rules = e.rules
+	d.rules.Commit()
+	kept = true
 	done.Applied = len(commands)
 	return done, e.finish()
 }

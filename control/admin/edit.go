@@ -13,7 +13,6 @@ import (
 // edit is a change in the making: what its commands did to rules, for the Store to follow. Under the Director's lock.
 type edit struct {
 	*Director
-	rules *ipvsadm.Rules // the Director's own, or a copy of them
 
 	touched  []lb.ServiceKey // in the order the commands came to them
 	before   map[lb.ServiceKey]bool
