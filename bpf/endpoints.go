@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -14,37 +15,93 @@ import (
 type endpoints struct {
 	name, what, addresses string
 
-	there map[steerEndpoint]bool
-	uses  map[steerAddress]int // how many of them have the address
+	at map[steerAddress]ports
+	// more are those beside the one that ports has room for: a director may have a hundred thousand addresses, and most have one.
+	more map[steerEndpoint]bool
+}
+
+// ports are the endpoints of one address.
+type ports struct {
+	port  uint16 // with one
+	proto uint8
+	one   bool   // there is this one
+	more  uint32 // how many others there are
 }
 
 func newEndpoints(name, what, addresses string) endpoints {
-	return endpoints{name: name, what: what, addresses: addresses, there: map[steerEndpoint]bool{}, uses: map[steerAddress]int{}}
+	return endpoints{name: name, what: what, addresses: addresses, at: map[steerAddress]ports{}, more: map[steerEndpoint]bool{}}
+}
+
+func (p *ports) is(key *steerEndpoint) bool {
+	return p.one && p.port == key.Port && p.proto == key.Proto
+}
+
+// enter notes key, and reports whether it was not there, and whether its address was not either.
+func (e *endpoints) enter(key steerEndpoint) (fresh, first bool) {
+	p, known := e.at[key.Addr]
+	switch {
+	case p.is(&key) || p.more > 0 && e.more[key]:
+		return false, false
+	case p.one:
+		e.more[key] = true
+		p.more++
+	default:
+		p.one, p.port, p.proto = true, key.Port, key.Proto
+	}
+	e.at[key.Addr] = p
+	return true, !known
+}
+
+// leave takes key out, and reports whether it was there, and whether it was the last of its address.
+func (e *endpoints) leave(key steerEndpoint) (was, last bool) {
+	p := e.at[key.Addr]
+	switch {
+	case p.is(&key):
+		p.one = false
+	case p.more > 0 && e.more[key]:
+		delete(e.more, key)
+		p.more--
+	default:
+		return false, false
+	}
+	if !p.one && p.more == 0 {
+		delete(e.at, key.Addr)
+		return true, true
+	}
+	e.at[key.Addr] = p
+	return true, false
 }
 
 func (s *Steer) addEndpoints(e *endpoints, list []lb.Endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keys := make([]steerEndpoint, 0, len(list))
+	addrs := make([]steerAddress, 0, len(list))
 	for _, x := range list {
 		key := endpoint(x)
-		if !e.there[key] {
-			e.there[key] = true
+		fresh, first := e.enter(key)
+		if fresh {
 			keys = append(keys, key)
 		}
-	}
-	added, err := s.addAll(e.name, e.what, keys, len(keys))
-	for _, key := range keys[added:] {
-		delete(e.there, key)
-	}
-	addrs := make([]steerAddress, 0, added)
-	for _, key := range keys[:added] {
-		if e.uses[key.Addr]++; e.uses[key.Addr] == 1 {
+		if first {
 			addrs = append(addrs, key.Addr)
 		}
 	}
+	added, err := s.addAll(e.name, e.what, keys, len(keys))
+	if added < len(keys) {
+		for _, key := range keys[added:] {
+			e.leave(key)
+		}
+		addrs = slices.DeleteFunc(addrs, func(a steerAddress) bool { return !e.has(a) })
+	}
 	_, err2 := s.addAll(e.addresses, e.what+"' addresses", addrs, len(addrs))
 	return errors.Join(err, err2)
+}
+
+// has reports whether there is an endpoint of the address.
+func (e *endpoints) has(a steerAddress) bool {
+	_, there := e.at[a]
+	return there
 }
 
 // addAll writes keys, n of them, into a set, and returns how many of them are in it, from the first on.
@@ -73,22 +130,23 @@ func (s *Steer) removeEndpoints(e *endpoints, list []lb.Endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keys := make([]steerEndpoint, 0, len(list))
+	var addrs []steerAddress
 	for _, x := range list {
-		if key := endpoint(x); e.there[key] {
-			delete(e.there, key)
+		key := endpoint(x)
+		was, last := e.leave(key)
+		if was {
 			keys = append(keys, key)
+		}
+		if last {
+			addrs = append(addrs, key.Addr)
 		}
 	}
 	removed, err := s.removeAll(e.name, e.what, keys, len(keys))
-	for _, key := range keys[removed:] {
-		e.there[key] = true
-	}
-	var addrs []steerAddress
-	for _, key := range keys[:removed] {
-		if e.uses[key.Addr]--; e.uses[key.Addr] == 0 {
-			delete(e.uses, key.Addr)
-			addrs = append(addrs, key.Addr)
+	if removed < len(keys) {
+		for _, key := range keys[removed:] {
+			e.enter(key)
 		}
+		addrs = slices.DeleteFunc(addrs, e.has)
 	}
 	_, err2 := s.removeAll(e.addresses, e.what+"' addresses", addrs, len(addrs))
 	return errors.Join(err, err2)

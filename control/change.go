@@ -45,6 +45,7 @@ func (c *change) removeService(key lb.ServiceKey) {
 		c.removeServer(v)
 	}
 	delete(c.shrunk, c.services[key])
+	delete(c.estimated[c.services[key].part], c.services[key])
 	delete(c.services, key)
 	c.edit.RemoveService(key)
 	c.retired[key] = keys
@@ -54,7 +55,9 @@ func (c *change) setService(config lb.Service) {
 	old := c.services[config.Key]
 	v := old
 	if v == nil {
-		v = &service{keys: c.retired[config.Key]}
+		v = &service{keys: c.retired[config.Key], part: c.opened % EstimateParts}
+		c.estimated[v.part][v] = struct{}{}
+		c.opened++
 		c.services[config.Key] = v
 		delete(c.retired, config.Key)
 	}
@@ -116,6 +119,9 @@ func (c *change) setServers(v *service) (changed bool) {
 		kept, changed = c.keepServers(v, there)
 	}
 	var added []*server
+	if len(v.servers) == 0 { // all are new
+		added = make([]*server, 0, len(v.config.Servers))
+	}
 	for _, config := range v.config.Servers {
 		key := serverKey{v.config.Key, config.Addr, config.Port}
 		if there[key] {

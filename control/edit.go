@@ -22,18 +22,32 @@ func (s *Store) Edit(removed []lb.ServiceKey, set []lb.Service) error {
 	return c.publish()
 }
 
-// Unreachable returns the servers that packets cannot be sent to now, for want of a route or a neighbour's answer.
+// Unreachable returns the servers that packets cannot be sent to now, for want of a route or a neighbour's answer. It takes the Store's lock once a
+// service, so that changes need not wait for it.
 func (s *Store) Unreachable() (list []Unreachable) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, v := range s.services {
-		for _, x := range v.servers {
-			if path, local := s.paths.Path(x.config.Addr); path == nil && !local {
-				list = append(list, Unreachable{key, x.config})
+	for _, v := range s.all() {
+		s.mu.Lock()
+		if s.services[v.config.Key] == v { // not removed meanwhile
+			for _, x := range v.servers {
+				if path, local := s.paths.Path(x.config.Addr); path == nil && !local {
+					list = append(list, Unreachable{v.config.Key, x.config})
+				}
 			}
 		}
+		s.mu.Unlock()
 	}
 	return list
+}
+
+// all returns the services of the moment, to be looked at under the lock one by one.
+func (s *Store) all() []*service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*service, 0, len(s.services))
+	for _, v := range s.services {
+		all = append(all, v)
+	}
+	return all
 }
 
 // Unreachable is a server of a service that packets cannot be sent to.

@@ -86,14 +86,14 @@ func TestRatesAreIPVSs(t *testing.T) {
 		d.client(testpkt.TCP(from(port), vip, testpkt.ACK))
 	}
 	for i, bps := range []uint64{95, 71} {
-		d.store.Estimate()
+		estimate(d.store)
 		l := read(d, webKey)
 		if i == 0 && (l.Total.InBytes != 760 || l.Rate.Conns != 1 || l.Rate.InPackets != 2) || l.Rate.InBytes != bps || l.Servers[0].Rate != l.Rate {
 			t.Errorf("step %d: %+v, want 1 connection, 2 packets, %d bytes a second", i+1, l, bps)
 		}
 	}
 	for range 60 {
-		d.store.Estimate()
+		estimate(d.store)
 	}
 	if l := read(d, webKey); l.Rate != (ipvsadm.Traffic{}) {
 		t.Errorf("after two minutes without a packet: %+v", l.Rate)
@@ -127,5 +127,12 @@ func TestAnEditLooksAtItsServicesOnly(t *testing.T) {
 	d.paths.mac[lb.MustParseAddr("10.0.0.3")] = [6]byte{}
 	if list := d.store.Unreachable(); len(list) != 1 || list[0].Server.Addr != lb.MustParseAddr("10.0.0.3") {
 		t.Errorf("unreachable: %+v", list)
+	}
+}
+
+// estimate is a whole step of all services' rates.
+func estimate(s *control.Store) {
+	for part := range control.EstimateParts {
+		s.Estimate(part)
 	}
 }

@@ -32,12 +32,7 @@ func (r *Reach) Unwatch(addr lb.Addr) { r.watcher.Unwatch(addr) }
 
 // Hold watches addrs, all looked up together, until the function that it returns is called.
 func (r *Reach) Hold(addrs []lb.Addr) (release func()) {
-	r.watcher.WatchAll(addrs)
-	return func() {
-		for _, a := range addrs {
-			r.watcher.Unwatch(a)
-		}
-	}
+	return r.watcher.WatchAll(addrs)
 }
 
 // Await waits until the way to each of addrs is known or cannot become known by waiting, or the time is over; the first

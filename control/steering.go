@@ -54,9 +54,7 @@ func (c *change) steerServer(s *server, mode lb.Mode) {
 	if mode == lb.NAT && !s.steered {
 		s.steered = true
 		s.steerKeys(func(key lb.Endpoint) {
-			c.edit.CountNAT(key.Proto, key.Addr, key.Port, 1)
-			n := c.steered[key] + 1
-			if c.steered[key] = n; n == 1 {
+			if c.edit.CountNAT(key.Proto, key.Addr, key.Port, 1) == 1 {
 				c.newServers = append(c.newServers, key)
 			}
 		})
@@ -79,9 +77,7 @@ func (c *change) unsteer(s *server, mode lb.Mode) error {
 		s.steered = false
 		var unused []lb.Endpoint
 		s.steerKeys(func(key lb.Endpoint) {
-			c.edit.CountNAT(key.Proto, key.Addr, key.Port, -1)
-			if c.steered[key]--; c.steered[key] == 0 {
-				delete(c.steered, key)
+			if c.edit.CountNAT(key.Proto, key.Addr, key.Port, -1) == 0 {
 				unused = append(unused, key)
 			}
 		})

@@ -70,8 +70,6 @@ type Store struct {
 	lingering map[serverKey]*server
 	// byAddr are all servers, the lingering ones too, that a change of the path to an address concerns: the first, which links to the next.
 	byAddr map[lb.Addr]*server
-	// steered counts who needs a key of the redirect program's map of NAT servers.
-	steered map[lb.Endpoint]int
 	// served counts who needs a key of the redirect program's map of services.
 	served map[lb.Endpoint]int
 	// retired are the keys of removed services, which the redirect program keeps until their last connection has ended.
@@ -80,6 +78,9 @@ type Store struct {
 	// connections may still need; by the step that made them so.
 	shrunk  map[*service]uint64
 	changed map[*server]uint64
+	// estimated are the services by the part of Estimate that they are in, in turn as they come: opened counts them.
+	estimated [EstimateParts]map[*service]struct{}
+	opened    int
 	// step counts changes.
 	step uint64
 	// defending says which of IPVS's defences were on when Defend looked last.
@@ -100,6 +101,7 @@ type service struct {
 	versions []dataplane.Version
 	keys     []lb.Endpoint // its keys in the redirect program's map of services
 	meter    meter
+	part     int // of Estimate
 	members  membership
 }
 
@@ -131,17 +133,20 @@ func NewStore(shared *dataplane.Shared, conns *conntrack.Table, steer Steer, pat
 	edit.SetTunnelSources(o.TunnelSources)
 	edit.SetClampMSS(o.ClampMSS)
 	shared.Publish(edit.Table())
-	return &Store{
+	s := &Store{
 		shared: shared, conns: conns, steer: steer, paths: paths, opts: o,
 		services:  map[lb.ServiceKey]*service{},
 		lingering: map[serverKey]*server{},
 		byAddr:    map[lb.Addr]*server{},
-		steered:   map[lb.Endpoint]int{},
 		served:    map[lb.Endpoint]int{},
 		retired:   map[lb.ServiceKey][]lb.Endpoint{},
 		shrunk:    map[*service]uint64{},
 		changed:   map[*server]uint64{},
 	}
+	for i := range s.estimated {
+		s.estimated[i] = map[*service]struct{}{}
+	}
+	return s
 }
 
 // Services returns the configuration in force, in no particular order.

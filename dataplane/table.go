@@ -188,18 +188,21 @@ func (e *Edit) SetMarks(rules []lb.MarkRule) { e.table.marks = append([]lb.MarkR
 // SetSysctls sets the settings.
 func (e *Edit) SetSysctls(s lb.Sysctls) { e.table.sysctls = s }
 
-// CountNAT adds n (one for a server that came, minus one for one that went) to the services that have a NAT server there.
-func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) {
-	add(&e.table.nat, &e.nat, lb.ServiceKey{Addr: addr, Port: port, Proto: proto}, n)
+// CountNAT adds n (one for a server that came, minus one for one that went) to the services that have a NAT server there, and returns how
+// many they are.
+func (e *Edit) CountNAT(proto lb.Proto, addr lb.Addr, port uint16, n int) int {
+	return add(&e.table.nat, &e.nat, lb.ServiceKey{Addr: addr, Port: port, Proto: proto}, n)
 }
 
 // add adds n to the number of a key, which goes when it comes to nothing.
 func add(s *shards[int], e *shardsEdit, key lb.ServiceKey, n int) int {
-	if n += s.get(key); n == 0 {
-		s.remove(e, key)
-	} else {
-		s.set(e, key, n)
+	part := s.own(e, &key)
+	before := len(part)
+	part[key] += n
+	if n = part[key]; n == 0 {
+		delete(part, key)
 	}
+	s.count += len(part) - before
 	return n
 }
 
@@ -222,8 +225,5 @@ func (e *Edit) SetClampMSS(on bool) { e.table.clampMSS = on }
 // SetIfaces sets the director's interfaces. Their order never changes in the life of a director.
 func (e *Edit) SetIfaces(ifaces []Iface) { e.table.ifaces = append([]Iface(nil), ifaces...) }
 
-// Table ends the edit and returns the new table.
-func (e *Edit) Table() *Table {
-	t := e.table
-	return &t
-}
+// Table ends the edit, which must not be used any more, and returns the new table.
+func (e *Edit) Table() *Table { return &e.table }

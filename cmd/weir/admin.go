@@ -86,15 +86,17 @@ func (d *director) startAdmin(ctx context.Context) error {
 
 // estimate keeps the rates up to date.
 func (d *director) estimate(ctx context.Context) {
-	tick := time.NewTicker(control.EstimatePeriod * time.Second)
+	tick := time.NewTicker(control.EstimatePeriod / control.EstimateParts)
 	defer tick.Stop()
-	for {
+	for part := 0; ; part = (part + 1) % control.EstimateParts {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			d.store.Estimate()
-			d.load.sample(now)
+			d.store.Estimate(part)
+			if part == 0 {
+				d.load.sample(now)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,8 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
-// BenchmarkOneOfMany changes servers among 10,000 services of ten, one after the other, each answered when the worker has it.
+// BenchmarkOneOfMany changes servers among 10,000 services of ten, one after the other, each answered when the worker has it; also by two commands
+// of which both are done or none.
 func BenchmarkOneOfMany(b *testing.B) {
 	r := newRig(b)
 	if exit, _, stderr := r.weiradm("-R", manyRules(10_000)); exit != 0 {
@@ -54,22 +56,25 @@ func BenchmarkOneOfMany(b *testing.B) {
 	}
 	c := api.NewClient(r.socket)
 	defer c.Close()
-	for _, bc := range []struct{ name, first, second string }{
-		{"weight", "-e -t 10.100.7.7:80 -r 10.12.7.7:8080 -m -w %d", ""},
-		{"server", "-d -t 10.100.7.7:80 -r 10.12.7.7:8080", "-a -t 10.100.7.7:80 -r 10.12.7.7:8080 -m -w %d"},
+	const edit, remove, add = "-e -t 10.100.7.7:80 -r 10.12.7.7:8080 -m -w %d", "-d -t 10.100.7.7:80 -r 10.12.7.7:8080", "-a -t 10.100.7.7:80 -r 10.12.7.7:8080 -m -w %d"
+	for _, bc := range []struct {
+		name    string
+		changes [][]string // in turn
+	}{
+		{"weight", [][]string{{edit}}},
+		{"server", [][]string{{remove}, {add}}},
+		{"atomic", [][]string{{remove, add}}},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			worst := time.Duration(0)
 			for i := 0; b.Loop(); i++ {
-				line := bc.first
-				if i%2 == 1 && bc.second != "" {
-					line = bc.second
-				}
-				if strings.Contains(line, "%d") {
-					line = fmt.Sprintf(line, 1+i%9)
+				lines := bc.changes[i%len(bc.changes)]
+				change := api.Change{Atomic: len(lines) > 1}
+				for _, line := range lines {
+					change.Commands = append(change.Commands, strings.Fields(strings.Replace(line, "%d", strconv.Itoa(1+i%9), 1)))
 				}
 				began := time.Now()
-				if _, err := c.Change(b.Context(), api.Change{Commands: [][]string{strings.Fields(line)}}); err != nil {
+				if _, err := c.Change(b.Context(), change); err != nil {
 					b.Fatal(err)
 				}
 				worst = max(worst, time.Since(began))

@@ -102,7 +102,7 @@ func TestReplay(t *testing.T) {
 					continue
 				}
 				if c.Args == "-Ln --rate -t 10.9.0.1:80" { // recorded two seconds later
-					r.store.Estimate()
+					r.estimate()
 				}
 				exit, stdout, stderr := run(c.Args)
 				if strings.HasPrefix(stdout, "IPVS connection entries") {
@@ -177,7 +177,7 @@ func (r *rig) traffic() {
 	for port := uint16(6000); port < 6003; port++ {
 		r.client(testpkt.UDP(netip.AddrPortFrom(other, port), netip.MustParseAddrPort("10.9.0.1:53")).Text("x"))
 	}
-	r.store.Estimate()
+	r.estimate()
 	r.sleep(5)
 }
 

@@ -111,6 +111,13 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
+// estimate is a step of all services' rates.
+func (r *rig) estimate() {
+	for part := range control.EstimateParts {
+		r.store.Estimate(part)
+	}
+}
+
 // weiradm runs a command line, its words separated by spaces.
 func (r *rig) weiradm(line, stdin string) (exit int, stdout, stderr string) {
 	return r.words(strings.Fields(line), stdin)

@@ -5,8 +5,8 @@
 //	changed, err := d.Change(ctx, commands, false)   // what weiradm asks for
 //	done, err := d.Replace(ctx, rules)               // what SIGHUP asks for
 //
-// A change goes: ways to new servers, check, addresses, Store, workers, answer. But for the first, changes go one after the other, under one
-// lock that no worker takes.
+// A change goes: ways to new servers, check, addresses, Store, workers, answer. But for the first of a small one, changes go one after the other, under
+// one lock that no worker takes.
 package admin
 
 import (
@@ -78,10 +78,12 @@ func (d *Director) Change(ctx context.Context, commands []ipvsadm.Command, atomi
 	if len(commands) == 0 {
 		return done, nil
 	}
-	// Before the lock: others' changes do not wait for new servers' neighbours.
-	fresh := newServers(commands)
-	defer d.Store.Hold(fresh)()
-	d.await(fresh)
+	if len(commands) <= holdAtOnce {
+		// Before the lock: others' changes do not wait for new servers' neighbours.
+		fresh := newServers(commands)
+		defer d.Store.Hold(fresh)()
+		d.await(fresh)
+	}
 	d.mu.Lock()
 	if atomic {
 		done, err = d.whole(commands)
@@ -107,18 +109,12 @@ func (d *Director) settle(ctx context.Context) error {
 // each does every command that is not refused.
 func (d *Director) each(commands []ipvsadm.Command) (done api.Changed, err error) {
 	e := edit{Director: d}
-	for i := range commands {
-		err := e.check(&commands[i])
-		if err == nil {
-			err = e.apply(commands[i])
-		}
-		if err != nil {
-			done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)})
-			continue
-		}
-		done.Applied++
-	}
-	if done.Applied == 0 {
+	defer e.release()
+	e.do(commands, func(i int, err error) bool {
+		done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)})
+		return true
+	})
+	if done.Applied = len(commands) - len(done.Refused); done.Applied == 0 {
 		return done, nil
 	}
 	return done, e.finish()
@@ -137,17 +133,11 @@ func (d *Director) whole(commands []ipvsadm.Command) (done api.Changed, err erro
 		}
 	}()
 	e := edit{Director: d}
-	for i := range commands {
-		err := e.check(&commands[i])
-		if err == nil {
-			err = e.apply(commands[i])
-		}
-		if err != nil {
-			if done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)}); len(done.Refused) == maxProblems {
-				break
-			}
-		}
-	}
+	defer e.release()
+	e.do(commands, func(i int, err error) bool {
+		done.Refused = append(done.Refused, api.Refusal{Command: i, Error: api.ToError(err)})
+		return len(done.Refused) < maxProblems
+	})
 	if done.Refused != nil {
 		return done, nil
 	}

@@ -22,6 +22,35 @@ type edit struct {
 	zero     []lb.ServiceKey
 	zeroAll  bool
 	timeouts bool
+	held     []func() // lets go of the ways to new servers
+}
+
+// holdAtOnce is how many commands' new servers are looked up together: what is known of them is still in the CPU's caches when they are checked.
+const holdAtOnce = 1024
+
+// do does the commands that are not refused. The others go to refused, until it returns false.
+func (e *edit) do(commands []ipvsadm.Command, refused func(i int, err error) (goOn bool)) {
+	from := 0
+	for some := range slices.Chunk(commands, holdAtOnce) {
+		e.held = append(e.held, e.Store.Hold(newServers(some)))
+		for i := range some {
+			err := e.check(&some[i])
+			if err == nil {
+				err = e.apply(some[i])
+			}
+			if err != nil && !refused(from+i, err) {
+				return
+			}
+		}
+		from += len(some)
+	}
+}
+
+// release comes last: until then the ways to new servers are at hand.
+func (e *edit) release() {
+	for _, f := range e.held {
+		f()
+	}
 }
 
 // check returns why a command cannot be done, ipvsadm's reasons first.

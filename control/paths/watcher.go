@@ -112,22 +112,39 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Watch(addr lb.Addr) Path {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.watch([]lb.Addr{addr})
-	return w.servers[addr].path
+	s := w.servers[addr]
+	if s == nil {
+		var one [1]*server
+		w.watch([]lb.Addr{addr}, one[:0])
+		return one[0].path
+	}
+	s.refs++
+	return s.path
 }
 
-// WatchAll is Watch for many addresses: their routes are looked up together, a few hundred in a millisecond.
-func (w *Watcher) WatchAll(addrs []lb.Addr) {
+// WatchAll is Watch for many addresses: their routes are looked up together, a few hundred in a millisecond. The function that it returns is Unwatch
+// for all of them.
+func (w *Watcher) WatchAll(addrs []lb.Addr) (unwatch func()) {
+	all := make([]*server, 0, len(addrs))
 	for some := range slices.Chunk(addrs, atOnce) {
 		w.mu.Lock()
-		w.watch(some)
+		all = w.watch(some, all)
 		w.mu.Unlock()
+	}
+	return func() {
+		for some := range slices.Chunk(all, atOnce) {
+			w.mu.Lock()
+			for _, s := range some {
+				w.unwatch(s)
+			}
+			w.mu.Unlock()
+		}
 	}
 }
 
-// watch is Watch with the lock held. It looks routes up under the lock: Run, once it has heard of a change, finds the servers here and
-// looks again.
-func (w *Watcher) watch(addrs []lb.Addr) {
+// watch is Watch with the lock held; it appends the servers to all. It looks routes up under the lock: Run, once it has heard of a change, finds the
+// servers here and looks again.
+func (w *Watcher) watch(addrs []lb.Addr, all []*server) []*server {
 	var fresh []*server
 	var ask []lb.Addr
 	for _, addr := range addrs {
@@ -138,9 +155,10 @@ func (w *Watcher) watch(addrs []lb.Addr) {
 			fresh, ask = append(fresh, s), append(ask, addr)
 		}
 		s.refs++
+		all = append(all, s)
 	}
 	if fresh == nil {
-		return
+		return all
 	}
 	now := time.Now()
 	for i, r := range w.inquiry.routes(ask) {
@@ -148,22 +166,26 @@ func (w *Watcher) watch(addrs []lb.Addr) {
 		fresh[i].path = w.path(fresh[i].addr, r)
 	}
 	wake(w.kick)
+	return all
 }
 
 // Unwatch takes back one Watch of addr.
 func (w *Watcher) Unwatch(addr lb.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.servers[addr]
-	if s == nil {
-		return
+	if s := w.servers[addr]; s != nil {
+		w.unwatch(s)
 	}
+}
+
+// unwatch is Unwatch with the lock held.
+func (w *Watcher) unwatch(s *server) {
 	if s.refs--; s.refs > 0 {
 		return
 	}
 	w.unplace(s)
-	delete(w.servers, addr)
-	delete(w.changed, addr)
+	delete(w.servers, s.addr)
+	delete(w.changed, s.addr)
 }
 
 // Get returns the path to a watched address as it is now; the zero Path, Unresolved, for one that is not watched.
