@@ -9,13 +9,16 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"weir/bpf"
 	"weir/control/api"
 	"weir/internal/testnet"
 	"weir/lb"
@@ -380,6 +383,33 @@ func (t *changeTest) open(ctx context.Context) error {
 			return fmt.Errorf("%d of %d connections are established", n, t.plan.Flows)
 		}
 	}
+}
+
+// generatorNice is the generator's: it stands for a NIC, which sends at its rate whoever else wants the director's CPUs.
+const generatorNice = -15
+
+// send is setting's for a machine whose CPUs director, generator and whoever makes changes share as it comes.
+func (t *changeTest) send(ctx context.Context, o order) (*source, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	src := &source{cancel: cancel, done: make(chan error, 1)}
+	opened := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread's priority ends with it
+		src.done <- t.clients.Do(func() (err error) {
+			if src.generator, err = bpf.NewGenerator(t.in.Index, t.Flows, o.packets...); err == nil {
+				err = unix.Setpriority(unix.PRIO_PROCESS, 0, generatorNice)
+			}
+			if opened <- err; err != nil {
+				return err
+			}
+			return src.generator.Run(ctx, uint64(o.count), o.rate)
+		})
+	}()
+	if err := <-opened; err != nil {
+		cancel()
+		return nil, err
+	}
+	return src, nil
 }
 
 // stretch sends packets of the connections while f runs.
