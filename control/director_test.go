@@ -470,6 +470,27 @@ func TestWhyAPacketStops(t *testing.T) {
 			t.Errorf("to %s, want the new address %s", v.DstMAC, testpkt.MAC(0x777))
 		}
 	})
+	t.Run("a router of many servers has another address", func(t *testing.T) {
+		const servers = 2500
+		rules := []string{"-A -u 192.0.2.10:53"}
+		var addrs []lb.Addr
+		for i := range servers {
+			addrs = append(addrs, lb.AddrFrom4(10<<24|uint32(1+i)))
+			rules = append(rules, fmt.Sprintf("-a -u 192.0.2.10:53 -r %s:53 -g", addrs[i]))
+		}
+		d := newDirector(t, 1, rules...)
+		for _, a := range addrs {
+			d.paths.mac[a] = [6]byte(testpkt.MAC(0x777))
+		}
+		if err := d.store.PathChanged(addrs...); err != nil {
+			t.Fatal(err)
+		}
+		for slot := range uint32(servers) {
+			if s := d.shared.Table().Server(lb.NewServerID(1+slot, 0)); s == nil || s.Path.DstMAC != [6]byte(testpkt.MAC(0x777)) {
+				t.Fatalf("server %d of %d: %+v", slot, servers, s)
+			}
+		}
+	})
 	t.Run("local server", func(t *testing.T) {
 		d := newDirector(t, 1, web("-m", "10.0.0.2:80")...)
 		d.paths.local = lb.MustParseAddr("10.0.0.2")

@@ -260,8 +260,20 @@ func (s *Store) Apply(services []lb.Service) error {
 	return c.publish()
 }
 
+// pathsAtOnce is how many addresses' ways get into the table together, some milliseconds' work: a router that has another MAC address may be the way to
+// all servers, and other changes need not wait for a hundred thousand.
+const pathsAtOnce = 1024
+
 // PathChanged takes the current path to addrs into the table.
 func (s *Store) PathChanged(addrs ...lb.Addr) error {
+	var errs []error
+	for some := range slices.Chunk(addrs, pathsAtOnce) {
+		errs = append(errs, s.pathsChanged(some))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) pathsChanged(addrs []lb.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.begin()
