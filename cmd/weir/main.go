@@ -37,12 +37,12 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the command as a function of its arguments.
 // gcPercent is how much garbage there may be beside what is in use, unless the environment says (GOGC). Workers make none, so all of it is rules and
 // their changes: with 100,000 servers a collection marks 100 MB for a few hundred milliseconds of CPU time, and those with which the heap grows as rules
 // are loaded were a sixth of the loading. The connection table, which is most of weir's memory, is not in the heap.
 const gcPercent = 200
 
+// run is the command as a function of its arguments.
 func run(args []string, stdout, stderr io.Writer) int {
 	c, err := parse(args, stdout)
 	if errors.Is(err, errHelp) {
