@@ -43,11 +43,17 @@ func TestDatagramsWithOptionsArrive(t *testing.T) {
 	padding := []byte{0, 0, 1, 4, 0, 0, 0, 0} // eight bytes: the next header, which the kernel writes, no more words, and PadN
 	for what, s := range services {
 		options := []func(fd int) error{
-			func(fd int) error { return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, string(padding)) },
-			func(fd int) error { return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, string(padding)) },
+			func(fd int) error {
+				return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, string(padding))
+			},
+			func(fd int) error {
+				return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, string(padding))
+			},
 		}
 		if s.VIP.Addr().Is4() { // to record the route, for two hops
-			options = []func(fd int) error{func(fd int) error { return unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, "\x07\x0b\x04"+string(make([]byte, 9))) }}
+			options = []func(fd int) error{func(fd int) error {
+				return unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, "\x07\x0b\x04"+string(make([]byte, 9)))
+			}}
 		}
 		t.Run(what, func(t *testing.T) { wantEchoWith(t, d, s.VIP, options) })
 	}
