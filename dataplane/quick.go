@@ -11,14 +11,20 @@ type lane struct {
 	iface uint16
 	mtu   uint16 // 0: nothing goes this way
 	is6   bool   // the server's address
+	outer uint8  // TUN by IPIP: bytes of its header, else 0
 	macs  [12]byte
 }
 
 // laneOf returns the lane of a server's path: none if a packet needs more than its addresses changed to go there.
 func laneOf(s *Server) (l lane) {
 	p := s.Path
-	if p == nil || s.Removed || s.Mode != lb.DR && s.Mode != lb.NAT && s.Mode != lb.FULLNAT || p.VLANs != 0 {
+	if p == nil || s.Removed || s.Mode == lb.Local || p.VLANs != 0 {
 		return lane{}
+	}
+	if s.Mode == lb.TUN && s.Tunnel.Type == lb.IPIP && p.Source.IsValid() {
+		if l.outer = packet.IPv6Len; s.Addr.Is4() {
+			l.outer = packet.IPv4MinLen
+		}
 	}
 	l.iface, l.mtu, l.is6 = uint16(p.Iface), uint16(min(p.MTU, 0xffff)), !s.Addr.Is4()
 	copy(l.macs[:6], p.DstMAC[:])
@@ -26,8 +32,8 @@ func laneOf(s *Server) (l lane) {
 	return l
 }
 
-// quick does for most packets, in one go, what handle does for any: a plain frame, of a connection by DR, NAT or FULLNAT in whose state it
-// changes nothing, that fits its way and keeps its IP version. It returns false, and has done nothing, when one of these is not so. Everything that it
+// quick does for most packets, in one go, what handle does for any: a plain frame, of a connection in whose state it changes nothing, that
+// fits its way, and keeps its IP version or is tunnelled by IPIP. It returns false, and has done nothing, when one of these is not so. Everything that it
 // decides, handle would decide alike (TestQuickChangesNothing).
 func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 	p, at, conns := &w.plains[i], w.places[i], w.shared.conns
@@ -36,16 +42,23 @@ func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 	}
 	hit := conns.At(p.Src, p.Dst, p.Ports, p.Proto, at)
 	s := t.Server(hit.ServerID()) // of no hit: none
-	if s == nil || p.Len > s.lane.mtu || p.Is6 != s.lane.is6 && hit.Mode() != lb.DR || !conns.Passes(hit, p.TCPFlags, w.now) {
+	mode := hit.Mode()
+	if s == nil || p.Len > s.lane.mtu || p.Is6 != s.lane.is6 && mode != lb.DR && mode != lb.TUN || mode == lb.Local ||
+		!conns.Passes(hit, p.TCPFlags, w.now) {
 		return false
 	}
 	b := f.Packet()
-	if mode := hit.Mode(); mode == lb.DR {
+	switch {
+	case mode == lb.DR:
 		p.Age(b)
-	} else {
-		if clientTag(packet.SourceBits(b), in.Iface, 0) != hit.ClientTag() {
+	case clientTag(packet.SourceBits(b), in.Iface, 0) != hit.ClientTag():
+		return false
+	case mode == lb.TUN:
+		if !w.quickTunnel(t, f, p, s) {
 			return false
 		}
+		b = f.Packet()
+	default: // NAT, FULLNAT
 		src, ports := p.Src, p.Ports
 		if mode == lb.FULLNAT {
 			local, port, ok := conns.Local(hit)
@@ -53,8 +66,6 @@ func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 				return false
 			}
 			src, ports = local, ports&0xffff|uint32(port)<<16
-		} else if mode != lb.NAT {
-			return false
 		}
 		if s.Port != 0 {
 			ports = ports&^0xffff | uint32(s.Port)
@@ -64,6 +75,16 @@ func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 	packet.Address(b, &s.lane.macs)
 	w.countToServer(s.ID, uint64(p.Len))
 	w.send(in, int(s.lane.iface), f)
+	return true
+}
+
+// quickTunnel puts IPIP's outer header in front of f's packet, as wrap and then forward would.
+func (w *Worker) quickTunnel(t *Table, f *Frame, p *packet.Plain, s *Server) bool {
+	l := &s.lane
+	if l.outer == 0 || int(p.Len)+int(l.outer) > int(l.mtu) || t.tunnelSources[family(s.Addr)].Addr.IsValid() || w.shared.mtus.get(s.Addr, w.now) != 0 {
+		return false
+	}
+	f.Off, f.End = p.Wrap(f.Buf, f.Off, s.Path.Source, s.Addr, w.nextID())
 	return true
 }
 

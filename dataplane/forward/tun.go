@@ -10,8 +10,8 @@ import (
 
 // Protocol numbers of the tunnels (IANA "protocol-numbers").
 const (
-	protoIPIP = 4  // an IPv4 packet inside: RFC 2003, RFC 2473
-	protoIPv6 = 41 // an IPv6 packet inside: RFC 4213, RFC 2473
+	protoIPIP = packet.ProtoIPv4
+	protoIPv6 = packet.ProtoIPv6
 	protoGRE  = 47
 )
 

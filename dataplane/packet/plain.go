@@ -154,6 +154,36 @@ func (p *Plain) relay6(b []byte, src, dst lb.Addr, ports uint32) {
 	p.sumL4(b[plain6L4:], delta+delta32(p.Ports, ports))
 }
 
+// Numbers of what follows an outer IP header: an IPv4 packet (RFC 2003), an IPv6 packet (RFC 4213, RFC 2473).
+const (
+	ProtoIPv4 = 4
+	ProtoIPv6 = 41
+)
+
+// Wrap takes one off the hops of the frame that begins at buf[off], and puts an outer IP header in front of its packet, as forward's tunnels do for IPIP.
+// The Ethernet header moves on to the front of it, but for its addresses. It returns where the frame begins and ends now.
+func (p *Plain) Wrap(buf []byte, off int, source, server lb.Addr, id uint16) (from, to int) {
+	b := buf[off:]
+	p.Age(b)
+	h := (*[plain4UDP]byte)(b)
+	follows, tos, ttl, df := uint8(ProtoIPv4), h[15], h[22], h[20]&(DF>>8) != 0
+	if p.Is6 {
+		follows, tos, ttl, df = ProtoIPv6, uint8(binary.BigEndian.Uint16(h[14:16])>>4), h[21], false
+	}
+	end := off + plainIP + int(p.Len)
+	if server.Is4() {
+		from = off - IPv4MinLen
+		PutIPv4(buf[from+plainIP:end], IPv4Fields{TOS: tos, TTL: ttl, Protocol: follows, TotalLen: IPv4MinLen + p.Len, ID: id, DF: df,
+			Src: source.V4(), Dst: server.V4()})
+		binary.BigEndian.PutUint16(buf[from+12:], EtherIPv4)
+		return from, end
+	}
+	from = off - IPv6Len
+	PutIPv6(buf[from+plainIP:end], IPv6Fields{TrafficClass: tos, HopLimit: ttl, NextHeader: follows, PayloadLen: p.Len, Src: source, Dst: server})
+	binary.BigEndian.PutUint16(buf[from+12:], EtherIPv6)
+	return from, end
+}
+
 // sumL4 adds delta to the checksum of the layer-4 header b.
 func (p *Plain) sumL4(b []byte, delta uint32) {
 	if p.Proto == lb.TCP {
