@@ -13,8 +13,8 @@ import (
 // The head's incarnation is what makes lock-free reading sound: words 1-5 and the server's port are written only while the head says "free" (mode 0), and
 // the incarnation grows when an entry is freed. So words read between two loads of the head with the same incarnation and a
 // mode belong to that connection. The other words change while the connection lives, each by itself: the
-// head's state and flags, the timer and the path under the connection's stripe (but for flags of UDP and a template's ASSURED, hence the head by
-// compare-and-swap), the coarse second by compare-and-swap, the number of controlled connections by addition.
+// head's state and flags, the timer and the path under the connection's stripe (but for the flags of UDP's packets, Renew's and a template's ASSURED, hence
+// the head by compare-and-swap), the coarse second by compare-and-swap, the number of controlled connections by addition.
 type (
 	entry [8]atomic.Uint64
 	rest  [4]atomic.Uint64

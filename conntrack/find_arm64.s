@@ -25,7 +25,7 @@ next:
 
 // func peek(buckets []bucket, mask uint64, entries []entry, rests []rest, hashes []uint64, places []Place)
 //
-// All seven slots are looked at: stopping at the right one would cost a wrong guess of the CPU's for most packets. What is read may
+// All seven slots are looked at, the first one last, which counts if several match: stopping at the right one would cost a wrong guess of the CPU's for most packets. What is read may
 // be in the middle of a change: it is a guess, which Find proves.
 TEXT ·peek(SB), NOSPLIT, $0-128
 	MOVD buckets_base+0(FP), R0
@@ -41,13 +41,13 @@ next:
 	AND     R8>>32, R1, R9
 	ADD     R9<<6, R0, R9
 	MOVD    ZR, R10
-	SLOT(0)
-	SLOT(1)
-	SLOT(2)
-	SLOT(3)
-	SLOT(4)
-	SLOT(5)
 	SLOT(6)
+	SLOT(5)
+	SLOT(4)
+	SLOT(3)
+	SLOT(2)
+	SLOT(1)
+	SLOT(0)
 	MOVW.P  R10, 4(R5)
 	AND     $0x7fffffff, R10, R11 // without the reverse bit
 	ADD     R11<<5, R6, R12       // its rest is 32 bytes

@@ -160,8 +160,8 @@ func (e *entry) touch(now uint32) {
 	}
 }
 
-// assure marks a template as having had an established connection. Its stripe is not held: deleting it only ever
-// stores a new incarnation, so a late mark fails or is overwritten.
+// assure marks a template as having had an established connection. Its stripe is not held: who ends it changes
+// the head by compare-and-swap too, so a late mark fails, or makes him look again.
 func (t *Table) assure(n uint32) {
 	e := &t.mem.entries[n]
 	for {

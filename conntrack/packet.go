@@ -53,7 +53,7 @@ func (t *Table) change(ref Ref, c *Conn, v *Timeouts, dir Dir, tcpFlags uint8, n
 		e[wTimer].Store(e[wTimer].Load()&^0xffffffff | uint64(c.Timeout))
 		e.touch(now)
 		if e[wHead].CompareAndSwap(h, packHead(headIncarnation(h), c.Proto, c.Mode, c.State, c.Flags)) {
-			break // else flag or assure was faster
+			break // else flag or Renew was faster
 		}
 	}
 	t.mem.due.lower(n, now+c.Timeout)
@@ -77,7 +77,7 @@ func (c *Conn) assures(old *Conn) bool {
 }
 
 // SetClient notes that the client's packets come another way now, as c.ClientTag, c.ClientIface, c.ClientMAC and c.ClientVLANs say; false:
-// the connection has ended. An answer that is on its way at that very moment may get the new address with the old tags, and be lost.
+// the connection has ended. An answer that is on its way at that very moment may get the old address with the new tags, and be lost.
 func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	e := &t.mem.entries[ref.number()]
 	s := t.stripe(c)
@@ -94,8 +94,8 @@ func (t *Table) SetClient(ref Ref, c *Conn) bool {
 	return true
 }
 
-// Renew starts a template's time anew: a one-packet datagram was sent by it, and leaves no connection to show that it is used. False: it has
-// ended.
+// Renew starts the time anew of a template by which a one-packet datagram was sent, which leaves no connection to show that it is used, or of an ISAKMP
+// connection whose client's AH or ESP it leads. False: it has ended.
 func (t *Table) Renew(ref Ref, now uint32) bool {
 	e := &t.mem.entries[ref.number()]
 	for {

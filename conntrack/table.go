@@ -30,7 +30,7 @@ import (
 
 // Options says how large a table is and where its limits lie.
 type Options struct {
-	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (at most 147 bytes each, 128 where a power of two of buckets fits well)
+	Capacity  int      // connections and templates, 1 to 2,147,483,646; default 1,048,576 (123 to 147 bytes each: the number of buckets is a power of two)
 	HugePages bool     // ask for transparent huge pages, which spare page walks where the host backs them by its own
 	FirstPort uint16   // FULLNAT: the first local port; default 1024
 	LastPort  uint16   // FULLNAT: the last local port; default 65535
@@ -208,13 +208,18 @@ func (t *Table) reverse(n uint32, f *lb.Flow, c *Conn) (head uint64, ok bool) {
 	}
 }
 
-// Load fills c with all that is known of ref's connection; false: it has ended.
+// Load fills c with all that is known of ref's connection; false: it has ended, and c is as it was.
 func (t *Table) Load(ref Ref, c *Conn) bool {
 	n := ref.number()
 	if n == 0 || int(n) >= len(t.mem.entries) {
 		return false
 	}
-	return t.load(n, c) == ref
+	var v Conn // the entry may be another's
+	if t.load(n, &v) != ref {
+		return false
+	}
+	*c = v
+	return true
 }
 
 // load fills c from entry n and returns its Ref; 0: the entry is free.

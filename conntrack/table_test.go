@@ -161,3 +161,18 @@ func TestHashSpreads(t *testing.T) {
 		}
 	}
 }
+
+// TestLoadOfAnother: who asks for a connection that has ended gets nothing of the one that has its entry now.
+func TestLoadOfAnother(t *testing.T) {
+	table := newTable(t, Options{Capacity: 1})
+	id, _ := newServer(t, table)
+	c, ref := open(t, table, client(1, lb.UDP), lb.NAT, id, start)
+	table.Delete(ref)
+	_, other := open(t, table, client(2, lb.UDP), lb.DR, id, start)
+	if other.number() != ref.number() {
+		t.Fatalf("%v and %v have an entry each", ref, other)
+	}
+	if before := c; table.Load(ref, &c) || c != before {
+		t.Errorf("loaded %+v", c)
+	}
+}

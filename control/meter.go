@@ -109,7 +109,9 @@ func (s *Store) Estimate(part int) {
 	s.mu.Unlock()
 	for _, v := range due {
 		s.mu.Lock()
-		s.estimate(v)
+		if _, still := s.estimated[part][v]; still { // else its servers may be another's by now
+			s.estimate(v)
+		}
 		s.mu.Unlock()
 	}
 }

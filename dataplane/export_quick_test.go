@@ -11,7 +11,9 @@ func (w *Worker) TurnInFull() {
 			w.hashes[0], w.places[0] = w.shared.conns.Hash(&w.parse(f, 0).packet.Flow), 0
 			w.handle(t, in, f, 0)
 		}
-		in.Queue.Flush()
+	}
+	for i := range w.queues {
+		w.queues[i].Queue.Flush()
 	}
 	w.meters.show()
 	w.public.show(&w.count)

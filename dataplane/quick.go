@@ -15,7 +15,7 @@ type lane struct {
 	macs  [12]byte
 }
 
-// laneOf returns the lane of a server's path: none if a packet needs more than its addresses changed to go there.
+// laneOf returns the lane of a server's path: none if there is no path, its frames have tags, or the server is removed or the host itself.
 func laneOf(s *Server) (l lane) {
 	p := s.Path
 	if p == nil || s.Removed || s.Mode == lb.Local || p.VLANs != 0 {
@@ -33,7 +33,7 @@ func laneOf(s *Server) (l lane) {
 }
 
 // quick does for most packets, in one go, what handle does for any: a plain frame, of a connection in whose state it changes nothing, that
-// fits its way, and keeps its IP version or is tunnelled by IPIP. It returns false, and has done nothing, when one of these is not so. Everything that it
+// fits its way, and keeps its IP version or is tunnelled by IPIP. It returns false, and has left the packet alone, when one of these is not so. Everything that it
 // decides, handle would decide alike (TestQuickChangesNothing).
 func (w *Worker) quick(t *Table, in *IfaceQueue, f *Frame, i int) bool {
 	p, at, conns := &w.plains[i], w.places[i], w.shared.conns

@@ -39,8 +39,15 @@ var quickFamilies = map[string]quickEnds{
 		netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fd00::200")},
 }
 
-// oneServer is a worker with a service for TCP and one for UDP, whose only server is in the given mode.
-func oneServer(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *forward.Path, second *uint32) (*dataplane.Worker, *memqueue.Queue, *dataplane.Shared) {
+// oneServer is a worker between two interfaces, with a service for TCP and one for UDP, whose only server, server, is behind the second.
+type oneServer struct {
+	worker *dataplane.Worker
+	queues [2]*memqueue.Queue
+	shared *dataplane.Shared
+	server dataplane.Server
+}
+
+func newOneServer(t *testing.T, ends quickEnds, server dataplane.Server, second *uint32) *oneServer {
 	t.Helper()
 	conns, err := conntrack.New(conntrack.Options{Capacity: 4096, FirstPort: quickPort, LastPort: quickPort})
 	if err != nil {
@@ -50,26 +57,46 @@ func oneServer(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *fo
 		t.Fatal(err)
 	}
 	t.Cleanup(conns.Close)
-	shared := dataplane.NewShared(conns, func() uint32 { return *second })
-	rip := lb.AddrFrom(ends.rip)
-	id, load, err := conns.Servers().Acquire(rip)
+	o := &oneServer{shared: dataplane.NewShared(conns, func() uint32 { return *second }), queues: [2]*memqueue.Queue{memqueue.New(64), memqueue.New(64)}}
+	server.Addr = lb.AddrFrom(ends.rip)
+	id, load, err := conns.Servers().Acquire(server.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared.Meter(id)
-	edit := shared.Table().Edit()
-	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500, Addr: lb.MustParseAddr("192.0.2.1")}})
-	edit.SetServer(&dataplane.Server{ID: id, Mode: mode, Addr: rip, Port: port, Load: load, Path: path})
-	server := &sched.Server{ID: id, Addr: rip, Port: port, Load: load}
+	server.ID, server.Load = id, load
+	o.server = server
+	o.shared.Meter(id)
+	edit := o.shared.Table().Edit()
+	edit.SetIfaces([]dataplane.Iface{{Name: "mem0", MTU: 1500, MAC: [6]byte(testpkt.MAC(20)), Addr: lb.MustParseAddr("192.0.2.1")},
+		{Name: "mem1", MTU: 1500, MAC: [6]byte(testpkt.MAC(21)), Addr: lb.MustParseAddr("10.0.0.1")}})
+	edit.SetServer(&o.server)
+	picked := &sched.Server{ID: id, Addr: server.Addr, Port: server.Port, Load: load}
 	for _, proto := range []lb.Proto{lb.TCP, lb.UDP} {
 		edit.SetService(&dataplane.Service{
 			Key:    lb.ServiceKey{Addr: lb.AddrFrom(ends.vip.Addr()), Port: 80, Proto: proto},
-			Picker: dataplane.NewPicker(schedulerFunc(func() *sched.Server { return server })), Versions: dataplane.AppendVersion(nil, &sched.List{}),
+			Picker: dataplane.NewPicker(schedulerFunc(func() *sched.Server { return picked })), Versions: dataplane.AppendVersion(nil, &sched.List{}),
 		})
 	}
-	shared.Publish(edit.Table())
-	q := memqueue.New(64)
-	return dataplane.NewWorker(shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: q}}, nil), q, shared
+	o.shared.Publish(edit.Table())
+	o.worker = dataplane.NewWorker(o.shared, 0, 1, []dataplane.IfaceQueue{{Iface: 0, Queue: o.queues[0]}, {Iface: 1, Queue: o.queues[1]}}, nil)
+	return o
+}
+
+// edit changes the server.
+func (o *oneServer) edit(change func(*dataplane.Server)) {
+	change(&o.server)
+	edit := o.shared.Table().Edit()
+	edit.SetServer(&o.server)
+	o.shared.Publish(edit.Table())
+}
+
+// inject hands a frame in by the interface that it would come by.
+func (o *oneServer) inject(frame []byte) {
+	iface := 0
+	if len(frame) >= 12 && bytes.Equal(frame[6:12], testpkt.MAC(7)) {
+		iface = 1
+	}
+	o.queues[iface].Inject(frame)
 }
 
 // quickFrames are packets of all kinds between a client and a server in that mode, and packets with wrong bytes in them.
@@ -128,25 +155,32 @@ func quickFrames(ends quickEnds, mode lb.Mode, port uint16) [][]byte {
 
 // TestQuickChangesNothing: packets leave by the quick way as they do by the long one, with the same counts.
 func TestQuickChangesNothing(t *testing.T) {
-	path := func() *forward.Path {
-		return &forward.Path{DstMAC: [6]byte(testpkt.MAC(7)), SrcMAC: [6]byte(testpkt.DirectorMAC), MTU: 1500}
-	}
-	tagged, narrow := path(), path()
-	tagged.VLANs, narrow.MTU = lb.VLANs(0).Push(lb.CustomerTag, 9), 40
 	for family, ends := range quickFamilies {
+		path := func(change func(*forward.Path)) *forward.Path {
+			p := &forward.Path{Iface: 1, DstMAC: [6]byte(testpkt.MAC(7)), SrcMAC: [6]byte(testpkt.MAC(21)), MTU: 1500, Source: lb.MustParseAddr("10.0.0.1")}
+			if ends.rip.Is6() {
+				p.Source = lb.MustParseAddr("fd00::1")
+			}
+			change(p)
+			return p
+		}
+		paths := map[string]*forward.Path{
+			"plain":            path(func(*forward.Path) {}),
+			"on the same side": path(func(p *forward.Path) { p.Iface = 0 }),
+			"tagged":           path(func(p *forward.Path) { p.VLANs = lb.VLANs(0).Push(lb.CustomerTag, 9) }),
+			"narrow":           path(func(p *forward.Path) { p.MTU = 40 }),
+			"without a source": path(func(p *forward.Path) { p.Source = lb.Addr{} }),
+			"none":             nil,
+		}
 		for _, mode := range []lb.Mode{lb.DR, lb.NAT, lb.FULLNAT, lb.TUN} {
 			if mode == lb.NAT && ends.vip.Addr().Is4() != ends.rip.Is4() {
 				continue
 			}
-			for name, path := range map[string]*forward.Path{"plain": path(), "tagged": tagged, "narrow": narrow, "none": nil} {
-				if path != nil {
-					if path.Source = lb.MustParseAddr("10.0.0.1"); ends.rip.Is6() {
-						path.Source = lb.MustParseAddr("fd00::1")
-					}
-				}
-				for _, port := range []uint16{0, 80, 8080} {
-					t.Run(fmt.Sprintf("%s, %s, path %s, port %d", family, mode, name, port), func(t *testing.T) {
-						sameAsInFull(t, ends, mode, port, path)
+			for name, path := range paths {
+				for _, server := range []dataplane.Server{{}, {Port: 80}, {Port: 8080, Tunnel: lb.Tunnel{Type: lb.GRE}}} {
+					t.Run(fmt.Sprintf("%s, %s, path %s, port %d", family, mode, name, server.Port), func(t *testing.T) {
+						server.Mode, server.Path = mode, path
+						sameAsInFull(t, ends, server)
 					})
 				}
 			}
@@ -154,35 +188,46 @@ func TestQuickChangesNothing(t *testing.T) {
 	}
 }
 
-func sameAsInFull(t *testing.T, ends quickEnds, mode lb.Mode, port uint16, path *forward.Path) {
+func sameAsInFull(t *testing.T, ends quickEnds, server dataplane.Server) {
 	second := uint32(1)
-	quick, quickQueue, quickShared := oneServer(t, ends, mode, port, path, &second)
-	full, fullQueue, fullShared := oneServer(t, ends, mode, port, path, &second)
-	for i, frame := range quickFrames(ends, mode, port) {
+	quick, full := newOneServer(t, ends, server, &second), newOneServer(t, ends, server, &second)
+	frames := quickFrames(ends, server.Mode, server.Port)
+	for i, frame := range frames {
 		second = 1 + uint32(i/100)
-		quickQueue.Inject(frame)
-		fullQueue.Inject(frame)
-		quick.Turn()
-		full.TurnInFull()
-		got, want := quickQueue.Sent(), fullQueue.Sent()
-		if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
-			t.Fatalf("packet %d, %x, left as %x, want %x", i, frame, got, want)
+		for _, o := range []*oneServer{quick, full} {
+			switch i { // connections keep their mode; a removed server gets none
+			case len(frames) * 7 / 10:
+				o.edit(func(s *dataplane.Server) {
+					s.Mode = map[lb.Mode]lb.Mode{lb.DR: lb.TUN, lb.TUN: lb.NAT, lb.NAT: lb.DR, lb.FULLNAT: lb.Local}[s.Mode]
+				})
+			case len(frames) * 9 / 10:
+				o.edit(func(s *dataplane.Server) { s.Mode, s.Removed = server.Mode, true })
+			}
+			o.inject(frame)
 		}
-		if quickQueue.Outstanding() != 0 {
-			t.Fatal("a frame was lost")
+		quick.worker.Turn()
+		full.worker.TurnInFull()
+		for side := range quick.queues {
+			got, want := quick.queues[side].Sent(), full.queues[side].Sent()
+			if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
+				t.Fatalf("packet %d, %x, left by %d as %x, want %x", i, frame, side, got, want)
+			}
+			if quick.queues[side].Outstanding() != 0 {
+				t.Fatal("a frame was lost")
+			}
 		}
 	}
-	got, want := quick.Counters(), full.Counters()
+	got, want := quick.worker.Counters(), full.worker.Counters()
 	got.Batches, want.Batches, got.Received, want.Received, got.Expired, want.Expired = 0, 0, 0, 0, 0, 0
 	got.Reasons[reason.FragmentLate] = 0 // found out by Turn alone
 	if got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
-	if got, want := quickShared.Traffic(lb.NewServerID(1, 0)), fullShared.Traffic(lb.NewServerID(1, 0)); got != want {
+	if got, want := quick.shared.Traffic(quick.server.ID), full.shared.Traffic(full.server.ID); got != want {
 		t.Errorf("the server's: %+v, want %+v", got, want)
 	}
-	answers := mode == lb.NAT || mode == lb.FULLNAT && ends.client.Port() != 0
-	if path != nil && path.MTU == 1500 && (want.ToServer < 500 || answers != (want.ToClient >= 100)) {
+	answers := server.Mode == lb.NAT || server.Mode == lb.FULLNAT && ends.client.Port() != 0
+	if p := server.Path; p != nil && p.MTU == 1500 && p.Source.IsValid() && (want.ToServer < 500 || answers != (want.ToClient >= 100)) {
 		t.Errorf("only %d packets went to the server, %d came back", want.ToServer, want.ToClient)
 	}
 }

@@ -34,22 +34,24 @@ func (r *Rules) Clone() *Rules {
 	return &Rules{list: slices.Clone(r.list), holes: r.holes, set: r.set}
 }
 
-// Begin starts a change that Rollback takes back whole and Commit keeps. It costs what it changes, however many rules there are. Nothing else may be
-// asked of the rules meanwhile than to Check, Apply, and look at one service.
+// Begin starts a change that Rollback takes back whole and Commit keeps. It costs what it changes, however many rules there are. No Clone may be
+// taken meanwhile.
 func (r *Rules) Begin() {
 	r.owner, r.trying = nil, true // what is changed first is copied first
 }
 
 // Commit ends what Begin began: it stays.
-func (r *Rules) Commit() { r.trying, r.undo = false, nil }
+func (r *Rules) Commit() {
+	r.trying, r.undo = false, nil
+	r.close()
+}
 
 // Rollback ends what Begin began: the rules are as they were.
 func (r *Rules) Rollback() {
 	for _, f := range slices.Backward(r.undo) {
 		f()
 	}
-	r.owner = nil
-	r.Commit()
+	r.owner, r.trying, r.undo = nil, false, nil
 }
 
 // note has Rollback call f, if one may come.

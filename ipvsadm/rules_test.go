@@ -259,6 +259,9 @@ func TestRollbackLeavesWhatWas(t *testing.T) {
 		} else {
 			rules.Commit()
 			model = *next
+			if len(rules.list) > 2*rules.Len() {
+				t.Fatalf("a list of %d for %d services", len(rules.list), rules.Len())
+			}
 		}
 		if got, want := text(t, &rules), text(t, &model); got != want {
 			t.Fatalf("the rules are\n%swant\n%s", got, want)

@@ -64,7 +64,7 @@ func define(c *config, w *words) *pflag.FlagSet {
 	fs.BoolVar(&c.assign, "assign-addresses", false, "put service addresses on the first interface and local addresses on the last, and take them off at stop")
 	fs.StringArrayVarP(&w.marks, "mark", "m", nil, "`RULE` that gives packets a firewall mark: 'MARK PROTO DST[/LEN][:PORT[-PORT]] [SRC[/LEN]]'; the first that matches decides")
 	fs.StringArrayVarP(&w.options, "option", "o", nil, "`NAME=VALUE`, an IPVS setting (net.ipv4.vs.NAME): "+strings.Join(lb.SysctlNames(), ", "))
-	fs.StringVar(&w.connections, "connections", "1048576", "capacity of the connection table, a `NUMBER` of connections of 128 bytes")
+	fs.StringVar(&w.connections, "connections", "1048576", "capacity of the connection table, a `NUMBER` of connections of 123 to 147 bytes")
 	fs.StringVar(&w.cpus, "cpus", "", "`LIST` of CPUs as 0-3,5: a worker is kept on each of them, queue by queue (default: workers run where the kernel puts them)")
 	fs.StringVar(&c.zeroCopy, "zero-copy", "auto", "zero copy, `HOW`: auto (where the driver has it), on (or fail), off")
 	fs.StringVar(&c.xdpMode, "xdp-mode", "auto", "XDP `MODE`: auto (native, or generic where the driver refuses), native, generic")

@@ -30,6 +30,11 @@ type Saver struct {
 func NewSaver(path string, rules func() *ipvsadm.Rules) *Saver {
 	if behind, err := filepath.EvalSymlinks(path); err == nil {
 		path = behind
+	} else if target, err := os.Readlink(path); err == nil { // to what is not there yet
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
 	}
 	return &Saver{path: path, rules: rules, dirty: make(chan struct{}, 1), again: saveAgain}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -126,10 +127,21 @@ func TestTheSaverEndsWithTheLastChange(t *testing.T) {
 	}
 }
 
-// What a symbolic link names is replaced where it is, and the link stays.
+// What a symbolic link names is replaced where it is, or made there, and the link stays.
 func TestALinkIsFollowed(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		t.Run(fmt.Sprintf("to a file: %t", there), func(t *testing.T) { followsLink(t, there) })
+	}
+}
+
+func followsLink(t *testing.T, there bool) {
 	path, link := filepath.Join(t.TempDir(), "rules"), filepath.Join(t.TempDir(), "link")
-	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Symlink(path, link)); err != nil {
+	if there {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
 	rules := rulesOf(t, "-A -t 192.0.2.1:80")
