@@ -117,20 +117,10 @@ func (s *Store) Estimate(part int) {
 }
 
 func (s *Store) estimate(v *service) {
-	sum := v.members.gone
-	add := func(x *server, now dataplane.Traffic) {
-		now.Sub(x.entered)
-		sum.Add(now)
-	}
 	for _, x := range v.servers {
-		now := s.shared.Traffic(x.id)
-		x.meter.estimate(now)
-		add(x, now)
+		x.meter.estimate(s.shared.Traffic(x.id))
 	}
-	for x := range v.members.removed {
-		add(x, s.shared.Traffic(x.id))
-	}
-	v.meter.estimate(sum)
+	v.meter.estimate(s.traffic(v))
 }
 
 // Zero sets the counters and rates of a service and its servers to zero, as ipvsadm -Z does. Without a key, of all services.
